@@ -1,0 +1,179 @@
+//! Ed25519 keys: the one that signs a ledger's checkpoints, and its file.
+//!
+//! The file is PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it, readable by its owner
+//! alone: a file that others can read is refused, for its key may already be theirs. Randomness is the
+//! caller's: [`LedgerKey::generate`] takes the seed.
+
+use std::{fmt, path::Path, path::PathBuf};
+
+use ed25519_dalek::{
+    Signature, Signer as _, SigningKey, VerifyingKey,
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding},
+};
+
+use crate::{
+    disk::{Access, Disk, OsDisk, parent, read_file},
+    error::{Error, IoContext as _},
+    note::{KeyKind, VerifierKey},
+};
+
+/// A key file is a few hundred bytes; nothing longer is read as one.
+const KEY_FILE_BYTES_MAX: usize = 4_096;
+
+/// What is wrong about a key or its file.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Others than the owner have access.
+    #[error("{path} has mode {mode:04o}; a key file must be closed to group and others (chmod 600)")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not an Ed25519 key in PKCS#8 PEM.
+    #[error("{path} is not an Ed25519 private key in PKCS#8 PEM: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// The bytes are no public key.
+    #[error("the bytes are not an Ed25519 public key")]
+    Public,
+    /// A signature does not verify.
+    #[error("the signature does not verify")]
+    Signature,
+}
+
+/// A signing key. Its `Debug` shows the public half alone.
+#[derive(Clone)]
+pub struct LedgerKey(SigningKey);
+
+impl LedgerKey {
+    /// The key of a seed, which the caller draws from a source of secure randomness.
+    pub fn generate(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// Reads a key file, and refuses one that others than its owner have access to.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let disk = OsDisk;
+        let stat = disk.stat(path).at("examine", path)?;
+        if let Some(stat) = stat.filter(|stat| stat.mode & 0o077 != 0) {
+            return Err(KeyError::Open { path: path.to_owned(), mode: stat.mode & 0o7777 }.into());
+        }
+        let refuse = |why: String| KeyError::File { path: path.to_owned(), why };
+        let bytes = read_file(&disk, path, KEY_FILE_BYTES_MAX).at("read", path)?;
+        let pem = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
+        let key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self(key))
+    }
+
+    /// Writes a key file that was not there before, for its owner alone, durable on return.
+    pub fn store(&self, path: &Path) -> Result<(), Error> {
+        let disk = OsDisk;
+        // The first version of PKCS#8, without the public key: older OpenSSL reads no other.
+        let pem = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None }
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|error| KeyError::File { path: path.to_owned(), why: error.to_string() })?;
+        let file = disk.open(path, Access::CreateSecret).at("create", path)?;
+        file.write_all_at(pem.as_bytes(), 0).at("write", path)?;
+        file.sync_data().at("sync", path)?;
+        disk.sync_dir(parent(path)).at("sync the directory of", path)
+    }
+
+    /// The public half.
+    pub fn public(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+
+    /// The key with which others verify what this one signs under `name`. The name is taken as it is;
+    /// [`VerifierKey::new`] checks one.
+    pub fn verifier_key(&self, name: &str) -> VerifierKey {
+        VerifierKey::unchecked(name, KeyKind::Ed25519, self.public())
+    }
+}
+
+impl fmt::Debug for LedgerKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "LedgerKey(public {})", crate::hash::hex(&self.public()))
+    }
+}
+
+/// Verifies a signature, in the strict form that leaves no second signature or weak key valid.
+pub fn verify_signature(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), KeyError> {
+    let key = VerifyingKey::from_bytes(public).map_err(|_| KeyError::Public)?;
+    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| KeyError::Signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_read_back_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.key");
+        let key = LedgerKey::generate([7; 32]);
+        key.store(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(LedgerKey::load(&path).unwrap().public(), key.public());
+        // It is never overwritten.
+        assert!(matches!(key.store(&path), Err(Error::Io { action: "create", .. })));
+        for mode in [0o640, 0o604, 0o610, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = LedgerKey::load(&path).unwrap_err();
+            assert!(matches!(error, Error::Key(KeyError::Open { mode: found, .. }) if found == mode), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        LedgerKey::load(&path).unwrap();
+    }
+
+    #[test]
+    fn what_openssl_writes_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.key");
+        let pem = "-----BEGIN PRIVATE KEY-----\n\
+            MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+            -----END PRIVATE KEY-----\n";
+        fs::write(&path, pem).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let key = LedgerKey::load(&path).unwrap();
+        // RFC 8410, section 10.1, gives the public key.
+        let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+        assert_eq!(crate::hash::hex(&key.public()), public);
+        let copy = dir.path().join("copy.key");
+        key.store(&copy).unwrap();
+        assert_eq!(fs::read_to_string(&copy).unwrap(), pem);
+    }
+
+    #[test]
+    fn files_that_are_no_key_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.key");
+        fs::write(&path, "no key").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(LedgerKey::load(&path), Err(Error::Key(KeyError::File { .. }))));
+        assert!(matches!(LedgerKey::load(&dir.path().join("none")), Err(Error::Io { action: "read", .. })));
+    }
+
+    #[test]
+    fn signatures_verify_for_their_message_and_key_alone() {
+        let key = LedgerKey::generate([1; 32]);
+        let signature = key.sign(b"message");
+        assert!(verify_signature(&key.public(), b"message", &signature).is_ok());
+        assert!(verify_signature(&key.public(), b"massage", &signature).is_err());
+        let other = LedgerKey::generate([2; 32]);
+        assert!(verify_signature(&other.public(), b"message", &signature).is_err());
+        assert!(!format!("{key:?}").contains(&crate::hash::hex(&[1; 32])));
+    }
+}

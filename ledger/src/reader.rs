@@ -1,0 +1,478 @@
+//! Reading: entries, roots, proofs and tiles of what is durable.
+//!
+//! A [`Reader`] is a handle; its clones share what they have opened and cached. One that a writer gave out
+//! follows that writer. One opened on a directory takes no lock, reads while another process may be writing,
+//! and goes by the head file, which never says more than is durable; [`Reader::refresh`] reads it again.
+//!
+//! What is handed out was checked: an entry by its checksum (a single one against its leaf hash too, a
+//! range where it begins), a proof against the root that it is for.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::{ControlFlow, Range},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use crate::{
+    checkpoint::SignedCheckpoint,
+    derived::{DerivedFiles, INDEX_STEP, TreeView},
+    disk::{Access, Disk, DiskFile, OsDisk},
+    error::{Damage, DamageKind, Error, IoContext as _},
+    frame::{Fault, FrameKind, Scan, Scanner},
+    hash::Hash,
+    layout::{
+        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments, open_segment,
+        segment_path, segments_dir, tree_dir,
+    },
+    note::VerifierKey,
+    recovery::{Head, SCAN_READ_BYTES, read_head},
+    source::{EntrySource, Visit, check_position, check_size},
+    tile::{TileKind, TilePath},
+    tiles::TileCache,
+    tree::{self, NodeSource as _},
+    verify,
+};
+
+/// Segment files kept open.
+const FILES_MAX: usize = 64;
+/// What a read of one entry asks for: sixteen entries of half a kilobyte.
+const ENTRY_READ_BYTES: usize = 8 << 10;
+/// How often a head file that is being written this moment is read again.
+const HEAD_READS_MAX: usize = 100;
+/// [`Entries`] reads ahead so many entries, or so many bytes.
+const AHEAD_ENTRIES_MAX: usize = 256;
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+
+/// What the clones of a reader share, with its writer if it has one.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    key: VerifierKey,
+    files: Arc<DerivedFiles>,
+    cache: TileCache,
+    open: Mutex<BTreeMap<u64, Arc<dyn DiskFile>>>,
+    state: RwLock<Arc<State>>,
+    /// Whether a writer in this process tells what is durable.
+    is_attached: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    checkpoint: SignedCheckpoint,
+    segments: Arc<[u64]>,
+}
+
+impl Shared {
+    pub(crate) fn attached(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        key: VerifierKey,
+        files: Arc<DerivedFiles>,
+        checkpoint: SignedCheckpoint,
+        segments: Arc<[u64]>,
+    ) -> Self {
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            key,
+            files,
+            cache: TileCache::default(),
+            open: Mutex::default(),
+            state: RwLock::new(Arc::new(State { checkpoint, segments })),
+            is_attached: true,
+        }
+    }
+
+    /// Lets readers see what has become durable.
+    pub(crate) fn publish(&self, checkpoint: SignedCheckpoint, segments: Arc<[u64]>) {
+        let state = Arc::new(State { checkpoint, segments });
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn view(&self, size: u64) -> TreeView<'_> {
+        TreeView { files: &self.files, cache: &self.cache, size }
+    }
+
+    fn segment(&self, first: u64) -> Result<Arc<dyn DiskFile>, Error> {
+        let held = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = held().get(&first) {
+            return Ok(Arc::clone(file));
+        }
+        let (file, header) = open_segment(self.disk.as_ref(), &self.dir, first, Access::Read)?;
+        header.ok_or_else(|| header_damage(&self.dir, first))?;
+        let mut held = held();
+        if held.len() >= FILES_MAX {
+            held.pop_first();
+        }
+        held.insert(first, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// A reader of a ledger. Cheap to clone, and to be used from many threads.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Opens a ledger's directory for reading alone. Nothing is written, no lock is taken, and the writer
+    /// may be at work; what its head file calls durable is seen.
+    pub fn open(dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
+        Self::open_on(Arc::new(OsDisk), dir, key)
+    }
+
+    /// [`Reader::open`] on a disk of the caller's.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
+        check_is_ledger(disk.as_ref(), dir)?;
+        let (_, header) = open_segment(disk.as_ref(), dir, 0, Access::Read)?;
+        let header = header.ok_or_else(|| header_damage(dir, 0))?;
+        check_identity(dir, &header, key)?;
+        let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Read));
+        let mut shared =
+            Shared::attached(disk, dir, key.clone(), files, header.checkpoint, Arc::new([0]));
+        shared.is_attached = false;
+        let reader = Self { shared: Arc::new(shared) };
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    /// Sees what was committed since, where the writer is another process. A reader that a writer gave out
+    /// sees it anyway.
+    pub fn refresh(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        if shared.is_attached {
+            return Ok(());
+        }
+        let head = self.durable_head()?;
+        let state = shared.state();
+        let (size, held) = (head.size(), state.checkpoint.size());
+        if size < held {
+            let kind = DamageKind::BelowHead { size, head_size: held };
+            return Err(Damage::error(head_path(&shared.dir), 0, kind));
+        }
+        if size == held && head.root() == state.checkpoint.root() {
+            return Ok(());
+        }
+        // The tree files are written before the head that counts on them.
+        let computed = tree::root(&shared.view(size), size)?;
+        if computed != head.root() {
+            let kind = DamageKind::Root { size, computed, signed: head.root() };
+            return Err(Damage::error(tree_dir(&shared.dir), 0, kind));
+        }
+        let segments = list_segments(shared.disk.as_ref(), &shared.dir)?;
+        shared.publish(head, segments.into());
+        Ok(())
+    }
+
+    fn durable_head(&self) -> Result<SignedCheckpoint, Error> {
+        for _ in 0..HEAD_READS_MAX {
+            if let Head::Block(block) = read_head(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.key)? {
+                return Ok(block.checkpoint);
+            }
+            std::thread::yield_now();
+        }
+        Err(Damage::error(head_path(&self.shared.dir), 0, DamageKind::Head))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// The key with which the ledger's checkpoints are verified.
+    pub fn verifier_key(&self) -> &VerifierKey {
+        &self.shared.key
+    }
+
+    /// The ledger's name.
+    pub fn origin(&self) -> &str {
+        self.shared.key.name()
+    }
+
+    /// The first position held: 0 as long as nothing is given up.
+    #[expect(clippy::unused_self, reason = "it will be a property of the ledger once entries can expire")]
+    pub fn held_from(&self) -> u64 {
+        0
+    }
+
+    /// The number of entries that are durable.
+    pub fn size(&self) -> u64 {
+        self.shared.state().checkpoint.size()
+    }
+
+    /// The signed root over them.
+    pub fn root(&self) -> Hash {
+        self.shared.state().checkpoint.root()
+    }
+
+    /// The signed checkpoint.
+    pub fn checkpoint(&self) -> SignedCheckpoint {
+        self.shared.state().checkpoint.clone()
+    }
+
+    /// The entry at a position, checked against its leaf in the tree.
+    pub fn entry(&self, position: u64) -> Result<Vec<u8>, Error> {
+        let mut found = Vec::new();
+        let end = position.saturating_add(1);
+        check_position(position, self.size())?;
+        self.for_each_entry(position..end, |_, entry| {
+            found.extend_from_slice(entry);
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// The entries of a range, in order. It ends after the first error.
+    pub fn entries(&self, range: Range<u64>) -> Entries {
+        Entries { reader: self.clone(), range, ahead: VecDeque::new(), has_failed: false }
+    }
+
+    /// Hands each entry of a range to `visit`, without a copy, until it breaks off.
+    pub fn for_each_entry(
+        &self,
+        range: Range<u64>,
+        mut visit: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let state = self.shared.state();
+        check_size(range.end, state.checkpoint.size())?;
+        let mut position = range.start;
+        while position < range.end {
+            let next = self.visit_segment(&state, position..range.end, &mut visit)?;
+            match next {
+                ControlFlow::Continue(next) => position = next,
+                ControlFlow::Break(()) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits what one segment has of the range, and says at which position to go on.
+    fn visit_segment(
+        &self,
+        state: &State,
+        range: Range<u64>,
+        visit: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<(), u64>, Error> {
+        let dir = &self.shared.dir;
+        let after = state.segments.partition_point(|first| *first <= range.start);
+        let Some(&first) = after.checked_sub(1).and_then(|index| state.segments.get(index)) else {
+            let kind = DamageKind::SegmentMissing { position: range.start };
+            return Err(Damage::error(segments_dir(dir), 0, kind));
+        };
+        let path = segment_path(dir, first);
+        let (mut position, offset) = self.start_of(first, range.start)?;
+        let is_short = range.end - range.start <= INDEX_STEP;
+        let read_bytes = if is_short { ENTRY_READ_BYTES } else { SCAN_READ_BYTES };
+        let mut scanner = Scanner::new(self.shared.segment(first)?, offset, read_bytes);
+        loop {
+            let offset = scanner.offset();
+            match scanner.next().at("read", &path)? {
+                Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
+                    // One leaf compared shows that the index led to the right place; from there on the
+                    // frames follow each other.
+                    if position == range.start && frame.leaf() != self.leaf_hash_at(position)? {
+                        return Err(Damage::error(path, frame.offset, DamageKind::Entry { position }));
+                    }
+                    if position >= range.start && visit(position, frame.payload()).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    position += 1;
+                    if position >= range.end {
+                        return Ok(ControlFlow::Continue(position));
+                    }
+                }
+                Scan::Frame(_) => {}
+                Scan::End if state.segments.get(after) == Some(&position) && position > range.start => {
+                    return Ok(ControlFlow::Continue(position));
+                }
+                Scan::End => return Err(Damage::error(path, offset, DamageKind::Short { position })),
+                Scan::Bad(fault) => return Err(Damage::error(path, offset, fault_kind(fault, position))),
+            }
+        }
+    }
+
+    /// A place from which an entry is found: some position not after it, and where that one lies.
+    fn start_of(&self, first: u64, position: u64) -> Result<(u64, u64), Error> {
+        let indexed = position / INDEX_STEP * INDEX_STEP;
+        if indexed < first {
+            return Ok((first, SEGMENT_DATA_AT));
+        }
+        let offset = self.shared.files.offset(indexed)?;
+        if offset < SEGMENT_DATA_AT {
+            return Err(self.shared.files.index_damage(indexed));
+        }
+        Ok((indexed, offset))
+    }
+
+    /// The root at an earlier size.
+    pub fn root_at(&self, size: u64) -> Result<Hash, Error> {
+        let state = self.shared.state();
+        check_size(size, state.checkpoint.size())?;
+        if size == state.checkpoint.size() {
+            return Ok(state.checkpoint.root());
+        }
+        tree::root(&self.shared.view(state.checkpoint.size()), size)
+    }
+
+    /// The leaf hash of an entry, as the tree has it.
+    pub fn leaf_hash_at(&self, position: u64) -> Result<Hash, Error> {
+        let size = self.size();
+        check_position(position, size)?;
+        self.shared.view(size).node(0, position)
+    }
+
+    /// The path from an entry's leaf to the root at `size`, leaf side first.
+    pub fn inclusion_proof(&self, position: u64, size: u64) -> Result<Vec<Hash>, Error> {
+        check_size(size, self.size())?;
+        check_position(position, size)?;
+        let proof = tree::inclusion_proof(&self.shared.view(self.size()), position, size)?;
+        let leaf = self.leaf_hash_at(position)?;
+        self.check_made(size, |root| verify::inclusion(position, size, &leaf, &proof, root))?;
+        Ok(proof)
+    }
+
+    /// The proof that the first `old` entries are a prefix of the first `new`.
+    pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
+        check_size(new, self.size())?;
+        check_size(old, new)?;
+        let proof = tree::consistency_proof(&self.shared.view(self.size()), old, new)?;
+        let old_root = self.root_at(old)?;
+        self.check_made(new, |root| verify::consistency(old, &old_root, new, root, &proof))?;
+        Ok(proof)
+    }
+
+    /// A proof made from stored hashes is checked before it goes out: where it does not hold, one of them is wrong.
+    fn check_made(
+        &self,
+        size: u64,
+        check: impl FnOnce(&Hash) -> Result<(), verify::VerifyError>,
+    ) -> Result<(), Error> {
+        let root = self.root_at(size)?;
+        check(&root).map_err(|error| {
+            let computed = if let verify::VerifyError::Root { computed, .. } = error { computed } else { root };
+            Damage::error(tree_dir(&self.shared.dir), 0, DamageKind::Root { size, computed, signed: root })
+        })
+    }
+
+    /// The bytes of a tile or entry bundle, at any width that some size up to this one has given it.
+    pub fn tile(&self, path: &TilePath) -> Result<Vec<u8>, Error> {
+        let size = self.size();
+        if !path.exists_at(size) {
+            return Err(Error::NoTile { path: path.to_string(), size });
+        }
+        let start = path.index << 8;
+        match path.kind {
+            TileKind::Hashes(level) => {
+                let hashes = self.shared.files.hashes(level, start, usize::from(path.width))?;
+                Ok(hashes.iter().flat_map(|hash| hash.0).collect())
+            }
+            TileKind::Entries => {
+                let mut bundle = Vec::new();
+                self.for_each_entry(start..start + u64::from(path.width), |_, entry| {
+                    // An entry is at most 65,535 bytes: the frame was read under that bound.
+                    let len = u16::try_from(entry.len()).unwrap_or(u16::MAX);
+                    bundle.extend_from_slice(&len.to_be_bytes());
+                    bundle.extend_from_slice(entry);
+                    ControlFlow::Continue(())
+                })?;
+                Ok(bundle)
+            }
+        }
+    }
+}
+
+pub(crate) fn fault_kind(fault: Fault, position: u64) -> DamageKind {
+    match fault {
+        Fault::Head => DamageKind::FrameHeader { position },
+        Fault::Checksum => DamageKind::FrameChecksum { position },
+        Fault::Short => DamageKind::Short { position },
+    }
+}
+
+impl EntrySource for Reader {
+    fn size(&self) -> u64 {
+        self.size()
+    }
+
+    fn root(&self) -> Hash {
+        self.root()
+    }
+
+    fn root_at(&self, size: u64) -> Result<Hash, Error> {
+        self.root_at(size)
+    }
+
+    fn entry(&self, position: u64) -> Result<Vec<u8>, Error> {
+        self.entry(position)
+    }
+
+    fn for_each_entry(&self, range: Range<u64>, visit: &mut Visit<'_>) -> Result<(), Error> {
+        self.for_each_entry(range, visit)
+    }
+
+    fn inclusion_proof(&self, position: u64, size: u64) -> Result<Vec<Hash>, Error> {
+        self.inclusion_proof(position, size)
+    }
+
+    fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
+        self.consistency_proof(old, new)
+    }
+
+    fn checkpoint_text(&self) -> String {
+        self.checkpoint().text().to_owned()
+    }
+}
+
+/// The entries of a range, from [`Reader::entries`].
+#[derive(Debug)]
+pub struct Entries {
+    reader: Reader,
+    /// What is not read yet.
+    range: Range<u64>,
+    ahead: VecDeque<(u64, Vec<u8>)>,
+    has_failed: bool,
+}
+
+impl Entries {
+    fn read_ahead(&mut self) -> Result<(), Error> {
+        let mut bytes = 0;
+        let ahead = &mut self.ahead;
+        self.reader.for_each_entry(self.range.clone(), |position, entry| {
+            bytes += entry.len();
+            ahead.push_back((position, entry.to_vec()));
+            if ahead.len() < AHEAD_ENTRIES_MAX && bytes < AHEAD_BYTES_MAX {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        self.range.start += self.ahead.len() as u64;
+        Ok(())
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<(u64, Vec<u8>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ahead.is_empty() && !self.range.is_empty() && !self.has_failed {
+            if let Err(error) = self.read_ahead() {
+                self.has_failed = true;
+                self.ahead.clear();
+                return Some(Err(error));
+            }
+        }
+        self.ahead.pop_front().map(Ok)
+    }
+}

@@ -1,0 +1,366 @@
+//! The parallel part of a ledger's audit: walking segments in units, and checking one unit on its own.
+//!
+//! A unit is a run of whole frames of one segment that ends at a multiple of 4,096 entries, or sooner where
+//! it gets long. Cutting units needs only the lengths of the frames; everything dear (checksums, leaves,
+//! inner nodes, signatures) is done on the unit by whichever thread took it. What a unit cannot know, the
+//! tree to its left, is left to the merge in `ledger_audit`.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    block::Block,
+    checkpoint::SignedCheckpoint,
+    derived::{DerivedFiles, INDEX_STEP},
+    disk::{Access, Disk, DiskFile},
+    error::{Damage, DamageKind, Error, IoContext as _},
+    frame::{FRAME_HEAD_BYTES, Fault, FrameHead, FrameKind},
+    hash::Hash,
+    layout::{SEGMENT_DATA_AT, level_path, open_segment, segment_path},
+    note::VerifierKey,
+    reader::fault_kind,
+    tile::TILE_HEIGHT,
+    tree::node_hash,
+};
+
+/// Entries of a unit, which ends where they are a multiple of this.
+const UNIT_ENTRIES: u64 = 4_096;
+/// A unit longer than this ends at the next multiple of 256 entries: at most 16 MiB later.
+const UNIT_BYTES: usize = 8 << 20;
+const READ_BYTES: usize = 1 << 20;
+
+/// A run of whole frames.
+pub(super) struct Unit {
+    /// Its place in the order.
+    pub(super) number: u64,
+    /// The segment that it is of.
+    pub(super) segment: u64,
+    /// The segment's header, where this is the segment's first unit.
+    pub(super) opens: Option<Option<Block>>,
+    /// The position of its first entry.
+    pub(super) first: u64,
+    /// Where it starts in the segment.
+    pub(super) offset: u64,
+    bytes: Vec<u8>,
+    /// Where and why walking on was not possible.
+    fault: Option<(u64, Fault)>,
+    /// Whether it is the segment's last, the segment not being the one still written to.
+    pub(super) closes: bool,
+}
+
+/// Cuts segments into units, in order.
+pub(super) struct Walker<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    /// First positions, the next to open first.
+    segments: std::vec::IntoIter<u64>,
+    /// The last segment, and how much of it is durable.
+    limit: (u64, u64),
+    current: Option<Current>,
+    number: u64,
+}
+
+struct Current {
+    first: u64,
+    file: Arc<dyn DiskFile>,
+    opens: Option<Option<Block>>,
+    position: u64,
+    /// Where `carry` starts in the file.
+    offset: u64,
+    /// Read and not yet in a unit.
+    carry: Vec<u8>,
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path, segments: Vec<u64>, limit: (u64, u64)) -> Self {
+        Self { disk, dir, segments: segments.into_iter(), limit, current: None, number: 0 }
+    }
+
+    /// The next unit, or nothing at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Unit>, Error> {
+        let mut current = match self.current.take() {
+            Some(current) => current,
+            None => match self.segments.next() {
+                Some(first) => self.open(first)?,
+                None => return Ok(None),
+            },
+        };
+        let path = segment_path(self.dir, current.first);
+        let limit = if current.first == self.limit.0 { self.limit.1 } else { u64::MAX };
+        let mut unit = Unit {
+            number: self.number,
+            segment: current.first,
+            opens: current.opens.take(),
+            first: current.position,
+            offset: current.offset,
+            bytes: std::mem::take(&mut current.carry),
+            fault: None,
+            closes: false,
+        };
+        self.number += 1;
+        let (end, is_last) = current.cut(&mut unit, limit).at("read", &path)?;
+        current.carry = unit.bytes.split_off(end);
+        current.offset += end as u64;
+        if is_last {
+            unit.closes = current.first != self.limit.0;
+        } else {
+            self.current = Some(current);
+        }
+        Ok(Some(unit))
+    }
+
+    fn open(&self, first: u64) -> Result<Current, Error> {
+        let (file, block) = open_segment(self.disk, self.dir, first, Access::Read)?;
+        let offset = SEGMENT_DATA_AT;
+        Ok(Current { first, file, opens: Some(block), position: first, offset, carry: Vec::new() })
+    }
+}
+
+impl Current {
+    /// Reads until the unit is whole. Returned is where it ends in its bytes, and whether the segment does.
+    fn cut(&mut self, unit: &mut Unit, limit: u64) -> std::io::Result<(usize, bool)> {
+        let mut at = 0;
+        loop {
+            let rest = &unit.bytes[at..];
+            let head = FrameHead::parse(rest);
+            if rest.len() >= FRAME_HEAD_BYTES && head.is_none() {
+                unit.fault = Some((self.offset + at as u64, Fault::Head));
+                return Ok((at, true));
+            }
+            if let Some(head) = head.filter(|head| head.frame_bytes() <= rest.len()) {
+                at += head.frame_bytes();
+                if head.kind == FrameKind::Entry {
+                    self.position += 1;
+                    let is_long = at > UNIT_BYTES && self.position.is_multiple_of(256);
+                    if self.position.is_multiple_of(UNIT_ENTRIES) || is_long {
+                        return Ok((at, false));
+                    }
+                }
+                continue;
+            }
+            let read_at = self.offset + unit.bytes.len() as u64;
+            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(READ_BYTES);
+            let len = unit.bytes.len();
+            unit.bytes.resize(len + wanted, 0);
+            let filled = self.file.read_full_at(&mut unit.bytes[len..], read_at)?;
+            unit.bytes.truncate(len + filled);
+            if filled == 0 {
+                if at < len || (limit != u64::MAX && read_at < limit) {
+                    unit.fault = Some((self.offset + at as u64, Fault::Short));
+                }
+                return Ok((at, true));
+            }
+        }
+    }
+}
+
+/// What checking a unit gives the merge, in order.
+pub(super) enum Piece {
+    /// A complete aligned subtree.
+    Subtree { height: u8, hash: Hash },
+    /// A checkpoint frame, signed well and of the right size, whose root the merge has to compare.
+    Checkpoint { offset: u64, checkpoint: Box<SignedCheckpoint>, before: Vec<(u8, Hash)> },
+}
+
+/// A unit after its check.
+pub(super) struct Checked {
+    pub(super) unit: Unit,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) problems: Vec<Damage>,
+    pub(super) entries: u64,
+    /// Whether frames could not be followed to the unit's end, so that positions after it are not known.
+    pub(super) is_broken: bool,
+    /// Whether the last frame is a checkpoint.
+    pub(super) ends_with_checkpoint: bool,
+}
+
+/// What a unit is checked against.
+pub(super) struct Against<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) key: &'a VerifierKey,
+    pub(super) files: &'a DerivedFiles,
+}
+
+/// Checks one unit on its own.
+pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error> {
+    let mut check = Check {
+        against,
+        path: segment_path(against.dir, unit.segment),
+        position: unit.first,
+        subtrees: Vec::new(),
+        done: Checked {
+            pieces: Vec::new(),
+            problems: Vec::new(),
+            entries: 0,
+            is_broken: false,
+            ends_with_checkpoint: false,
+            unit,
+        },
+        stored: Vec::new(),
+    };
+    check.run()?;
+    let mut done = check.done;
+    done.pieces.extend(check.subtrees.into_iter().map(|(height, hash)| Piece::Subtree { height, hash }));
+    Ok(done)
+}
+
+struct Check<'a> {
+    against: &'a Against<'a>,
+    path: std::path::PathBuf,
+    position: u64,
+    /// Complete aligned subtrees of the unit so far, left to right.
+    subtrees: Vec<(u8, Hash)>,
+    done: Checked,
+    /// The leaf hashes that the tree files have for the unit.
+    stored: Vec<Hash>,
+}
+
+impl Check<'_> {
+    fn run(&mut self) -> Result<(), Error> {
+        let bytes = std::mem::take(&mut self.done.unit.bytes);
+        self.load_stored(&bytes)?;
+        let mut at = 0;
+        let mut was_wrong = false;
+        while let Some(head) = FrameHead::parse(&bytes[at..]) {
+            let frame = &bytes[at..at + head.frame_bytes()];
+            let offset = self.done.unit.offset + at as u64;
+            let fits = head.fits(frame);
+            if !fits {
+                // Where the frame after a wrong one is wrong too, it is the length that cannot be followed.
+                if was_wrong {
+                    self.done.is_broken = true;
+                    break;
+                }
+                self.problem(offset, DamageKind::FrameChecksum { position: self.position });
+            }
+            was_wrong = !fits;
+            self.done.ends_with_checkpoint = head.kind == FrameKind::Checkpoint;
+            match head.kind {
+                FrameKind::Entry => self.entry(offset, frame, fits)?,
+                FrameKind::Checkpoint if fits => self.checkpoint(offset, &frame[FRAME_HEAD_BYTES..]),
+                FrameKind::Checkpoint => {}
+            }
+            at += head.frame_bytes();
+        }
+        if let Some((offset, fault)) = self.done.unit.fault {
+            self.done.is_broken = true;
+            if !was_wrong {
+                self.problem(offset, fault_kind(fault, self.position));
+            }
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, offset: u64, kind: DamageKind) {
+        self.done.problems.push(Damage { file: self.path.clone(), offset, kind });
+    }
+
+    /// Reads the stored leaf hashes of the unit in one go.
+    fn load_stored(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let (mut at, mut entries) = (0, 0);
+        while let Some(head) = FrameHead::parse(&bytes[at..]) {
+            entries += usize::from(head.kind == FrameKind::Entry);
+            at += head.frame_bytes();
+        }
+        match self.against.files.hashes(0, self.done.unit.first, entries) {
+            Ok(stored) => self.stored = stored,
+            Err(Error::Damage(damage)) => self.done.problems.push(*damage),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                self.stored_wrong(0, self.done.unit.first);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn stored_wrong(&mut self, level: u8, index: u64) {
+        let kind = DamageKind::TreeHash { level, index };
+        self.done.problems.push(Damage { file: level_path(self.against.dir, level), offset: index * 32, kind });
+    }
+
+    fn entry(&mut self, offset: u64, frame: &[u8], fits: bool) -> Result<(), Error> {
+        let position = self.position;
+        let stored = usize::try_from(position - self.done.unit.first).ok().and_then(|at| self.stored.get(at)).copied();
+        let computed = Hash::of(&frame[FRAME_HEAD_BYTES - 1..]);
+        let leaf = match stored {
+            // For an entry already known to be wrong the stored hash stands in, so that whatever else is
+            // wrong is still found; the signed roots say whether it is the right one.
+            Some(stored) if !fits => stored,
+            Some(stored) if stored != computed => {
+                self.stored_wrong(0, position);
+                computed
+            }
+            _ => computed,
+        };
+        if position.is_multiple_of(INDEX_STEP) {
+            match self.against.files.offset(position) {
+                Ok(found) if found == offset => {}
+                Err(Error::Io { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::Io { action: "read", path: self.against.dir.join("index"), source });
+                }
+                Ok(_) | Err(_) => {
+                    let damage = self.against.files.index_damage(position).damage().cloned();
+                    self.done.problems.extend(damage);
+                }
+            }
+        }
+        self.position += 1;
+        self.done.entries += 1;
+        self.grow(leaf)
+    }
+
+    /// Joins a leaf with the complete subtrees to its left, as far as the unit has them.
+    fn grow(&mut self, leaf: Hash) -> Result<(), Error> {
+        let (mut height, mut hash) = (0_u8, leaf);
+        // The leaf is at `position - 1`; a node is a right child where its index is odd.
+        while (self.position - 1) >> height & 1 == 1 {
+            let Some((_, left)) = self.subtrees.pop_if(|(left, _)| *left == height) else { break };
+            hash = node_hash(&left, &hash);
+            height += 1;
+            if height.is_multiple_of(TILE_HEIGHT) {
+                let (level, index) = (height / TILE_HEIGHT, (self.position - 1) >> height);
+                let problem = check_stored(self.against, level, index, &hash)?;
+                self.done.problems.extend(problem);
+            }
+        }
+        self.subtrees.push((height, hash));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, offset: u64, text: &[u8]) {
+        let position = self.position;
+        let checkpoint = str::from_utf8(text)
+            .map_err(|error| error.to_string())
+            .and_then(|text| super::checkpoint(text, self.against.key).map_err(|error| error.to_string()));
+        match checkpoint {
+            Err(why) => self.problem(offset, DamageKind::Checkpoint { position, why }),
+            Ok(checkpoint) if checkpoint.size() != position => {
+                let kind = DamageKind::CheckpointSize { stated: checkpoint.size(), counted: position };
+                self.problem(offset, kind);
+            }
+            Ok(checkpoint) => {
+                let before = self.subtrees.clone();
+                let checkpoint = Box::new(checkpoint);
+                self.done.pieces.push(Piece::Checkpoint { offset, checkpoint, before });
+            }
+        }
+    }
+}
+
+/// Compares a computed hash with the one that the tree files have.
+pub(super) fn check_stored(
+    against: &Against<'_>,
+    level: u8,
+    index: u64,
+    computed: &Hash,
+) -> Result<Option<Damage>, Error> {
+    let wrong = || {
+        let kind = DamageKind::TreeHash { level, index };
+        Some(Damage { file: level_path(against.dir, level), offset: index * 32, kind })
+    };
+    match against.files.hashes(level, index, 1) {
+        Ok(stored) if stored.first() == Some(computed) => Ok(None),
+        Ok(_) | Err(Error::Damage(_)) => Ok(wrong()),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(wrong()),
+        Err(error) => Err(error),
+    }
+}

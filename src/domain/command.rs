@@ -1,0 +1,392 @@
+//! What people ask of the ledger: the commands, who may give them, and what surrounds one in its envelope.
+//!
+//! In scope: the vocabulary, and reading a command from its CloudEvent. Out of scope: deciding, which the governance fold
+//! does at the command's position with the state found there.
+
+use std::collections::BTreeSet;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::envelope::hex;
+use super::event::Json;
+use super::policy::Rule;
+use super::principal::Role;
+use super::refusal::{Code, Refusal};
+use super::time::Time;
+
+/// Seconds from intake until a command that has not been applied lapses.
+pub const NOT_AFTER_SECONDS: i64 = 60;
+
+/// A command with who gave it, as its envelope says. The envelope's node vouches for the principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Command {
+    /// SHA-256 of principal and idempotency key, hex.
+    pub command_id: String,
+    /// Who asks.
+    pub principal: String,
+    /// The role they ask in.
+    pub role: Role,
+    /// Lapses when the last cut before its position is after this.
+    pub not_after: Time,
+    /// Leaf hash of governance entry 0, so that a command cannot be replayed into another ledger.
+    #[serde(with = "super::cut::hash_text")]
+    #[schemars(with = "String")]
+    pub governance: ledger::Hash,
+    /// How the node knew them: `token`.
+    pub authenticated_by: String,
+    /// What they ask.
+    pub request: Request,
+}
+
+/// What is asked. The event type on the wire says which; see [`Request::event_type`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Asks for a waiver.
+    WaiverRequest(WaiverScope),
+    /// Finance accepts.
+    WaiverApprove(WaiverDecision),
+    /// Finance declines.
+    WaiverRefuse(WaiverDecision),
+    /// Cover ends here.
+    WaiverRevoke(WaiverDecision),
+    /// Opens an incident by hand.
+    IncidentOpen(IncidentOpen),
+    /// Somebody has seen it.
+    IncidentAcknowledge(IncidentNote),
+    /// Something worth remembering.
+    IncidentNote(IncidentNote),
+    /// Over, with a report.
+    IncidentClose(IncidentNote),
+    /// This engine is never to be gone back to.
+    EngineCondemn(EngineJudgement),
+    /// Lifts a condemnation.
+    EngineReinstate(EngineJudgement),
+    /// Records what already runs.
+    EngineAdopt(EngineAdopt),
+    /// Gives a principal roles and a token.
+    PrincipalEnroll(PrincipalEnroll),
+    /// Takes all roles and tokens from a principal.
+    PrincipalRevoke(PrincipalRevoke),
+    /// An operator accepts that offsets of the source are lost.
+    HoleConfirm(HoleConfirm),
+}
+
+/// The exact scope that an approval covers. Changing anything is another waiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverScope {
+    /// The rule to be waived.
+    pub rule: Rule,
+    /// The stack.
+    pub stack: String,
+    /// One engine only, where given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_hash: Option<String>,
+    /// Why.
+    pub justification: String,
+    /// What is done about the cause.
+    pub mitigation_plan: String,
+    /// The most that it may cost beyond the threshold, USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cap_usd: Option<Decimal>,
+    /// Covers from here; from its approval where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<Time>,
+    /// Covers until here.
+    pub expires: Time,
+    /// Ticket in another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+impl WaiverScope {
+    /// SHA-256 of the scope's JSON, hex: what an approval is over.
+    pub fn sha256(&self) -> String {
+        hex(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+    }
+}
+
+/// A decision about a waiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverDecision {
+    /// Which.
+    pub waiver: String,
+    /// The hash of the scope that the decider saw; an approval must name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_sha256: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Opens an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IncidentOpen {
+    /// The stack.
+    pub stack: String,
+    /// One line.
+    pub title: String,
+}
+
+/// Something said about an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IncidentNote {
+    /// Which.
+    pub incident: String,
+    /// What: a note, or on closing the report.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// A judgement about an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineJudgement {
+    /// The stack.
+    pub stack: String,
+    /// The engine.
+    pub engine_hash: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Records an engine that runs already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineAdopt {
+    /// The stack.
+    pub stack: String,
+    /// The engine.
+    pub engine_hash: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its manifest, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Json>,
+}
+
+/// Gives a principal roles and a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalEnroll {
+    /// Who.
+    pub name: String,
+    /// What they may do from here: replaces what they had.
+    pub roles: BTreeSet<Role>,
+    /// SHA-256 of the token, hex.
+    pub token_sha256: String,
+}
+
+/// Takes everything from a principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalRevoke {
+    /// Who.
+    pub name: String,
+}
+
+/// Accepts a hole in a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoleConfirm {
+    /// `governance` or `metrics-<n>`.
+    pub ledger: String,
+    /// First lost offset.
+    pub from: u64,
+    /// Last lost offset.
+    pub to: u64,
+    /// Why it is accepted.
+    pub reason: String,
+}
+
+/// The id of a command: the same principal's same idempotency key is the same command, for ever.
+pub fn command_id(principal: &str, idempotency_key: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update((principal.len() as u64).to_be_bytes());
+    hasher.update(principal.as_bytes());
+    hasher.update(idempotency_key.as_bytes());
+    hex(&hasher.finalize())
+}
+
+/// Event type on the wire, and the roles that may ask for it.
+const VOCABULARY: [(&str, &[Role]); 14] = [
+    ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
+    ("llm_waiver_approved", &[Role::Finance]),
+    ("llm_waiver_refused", &[Role::Finance]),
+    ("llm_waiver_revoked", &[Role::Finance]),
+    ("llm_incident_opened", &[Role::Oncall, Role::Admin]),
+    ("llm_incident_acknowledged", &[Role::Oncall, Role::Admin]),
+    ("llm_incident_noted", &[Role::Oncall, Role::Finance, Role::Admin]),
+    ("llm_incident_closed", &[Role::Oncall, Role::Admin]),
+    ("llm_engine_condemned", &[Role::Oncall, Role::Admin]),
+    ("llm_engine_reinstated", &[Role::Oncall, Role::Admin]),
+    ("llm_engine_adopted", &[Role::Admin]),
+    ("ledger_principal_enrolled", &[Role::Admin]),
+    ("ledger_principal_revoked", &[Role::Admin]),
+    ("ledger_hole_confirmed", &[Role::Admin]),
+];
+
+/// Whether `event_type` is a command's.
+pub fn is_command(event_type: &str) -> bool {
+    VOCABULARY.iter().any(|(name, _)| *name == event_type)
+}
+
+impl Request {
+    const fn index(&self) -> usize {
+        match self {
+            Self::WaiverRequest(_) => 0,
+            Self::WaiverApprove(_) => 1,
+            Self::WaiverRefuse(_) => 2,
+            Self::WaiverRevoke(_) => 3,
+            Self::IncidentOpen(_) => 4,
+            Self::IncidentAcknowledge(_) => 5,
+            Self::IncidentNote(_) => 6,
+            Self::IncidentClose(_) => 7,
+            Self::EngineCondemn(_) => 8,
+            Self::EngineReinstate(_) => 9,
+            Self::EngineAdopt(_) => 10,
+            Self::PrincipalEnroll(_) => 11,
+            Self::PrincipalRevoke(_) => 12,
+            Self::HoleConfirm(_) => 13,
+        }
+    }
+
+    /// The event type that an admitted command is.
+    pub const fn event_type(&self) -> &'static str {
+        VOCABULARY[self.index()].0
+    }
+
+    /// The roles that may ask this.
+    pub const fn roles(&self) -> &'static [Role] {
+        VOCABULARY[self.index()].1
+    }
+
+    /// The stack it names, where it names one itself.
+    pub fn stack(&self) -> Option<&str> {
+        match self {
+            Self::WaiverRequest(scope) => Some(&scope.stack),
+            Self::IncidentOpen(open) => Some(&open.stack),
+            Self::EngineCondemn(judgement) | Self::EngineReinstate(judgement) => Some(&judgement.stack),
+            Self::EngineAdopt(adopt) => Some(&adopt.stack),
+            Self::WaiverApprove(_)
+            | Self::WaiverRefuse(_)
+            | Self::WaiverRevoke(_)
+            | Self::IncidentAcknowledge(_)
+            | Self::IncidentNote(_)
+            | Self::IncidentClose(_)
+            | Self::PrincipalEnroll(_)
+            | Self::PrincipalRevoke(_)
+            | Self::HoleConfirm(_) => None,
+        }
+    }
+
+    /// The engine it names.
+    pub fn engine_hash(&self) -> Option<&str> {
+        match self {
+            Self::WaiverRequest(scope) => scope.engine_hash.as_deref(),
+            Self::EngineCondemn(judgement) | Self::EngineReinstate(judgement) => Some(&judgement.engine_hash),
+            Self::EngineAdopt(adopt) => Some(&adopt.engine_hash),
+            Self::WaiverApprove(_)
+            | Self::WaiverRefuse(_)
+            | Self::WaiverRevoke(_)
+            | Self::IncidentOpen(_)
+            | Self::IncidentAcknowledge(_)
+            | Self::IncidentNote(_)
+            | Self::IncidentClose(_)
+            | Self::PrincipalEnroll(_)
+            | Self::PrincipalRevoke(_)
+            | Self::HoleConfirm(_) => None,
+        }
+    }
+
+    /// Reads what `event_type` asks from its JSON.
+    pub fn read(event_type: &str, json: &str) -> Result<Self, Refusal> {
+        fn typed<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Refusal> {
+            serde_json::from_str(json).map_err(|error| Refusal::from_json(&error, json))
+        }
+        match event_type {
+            "llm_waiver_requested" => typed(json).map(Self::WaiverRequest),
+            "llm_waiver_approved" => typed(json).map(Self::WaiverApprove),
+            "llm_waiver_refused" => typed(json).map(Self::WaiverRefuse),
+            "llm_waiver_revoked" => typed(json).map(Self::WaiverRevoke),
+            "llm_incident_opened" => typed(json).map(Self::IncidentOpen),
+            "llm_incident_acknowledged" => typed(json).map(Self::IncidentAcknowledge),
+            "llm_incident_noted" => typed(json).map(Self::IncidentNote),
+            "llm_incident_closed" => typed(json).map(Self::IncidentClose),
+            "llm_engine_condemned" => typed(json).map(Self::EngineCondemn),
+            "llm_engine_reinstated" => typed(json).map(Self::EngineReinstate),
+            "llm_engine_adopted" => typed(json).map(Self::EngineAdopt),
+            "ledger_principal_enrolled" => typed(json).map(Self::PrincipalEnroll),
+            "ledger_principal_revoked" => typed(json).map(Self::PrincipalRevoke),
+            "ledger_hole_confirmed" => typed(json).map(Self::HoleConfirm),
+            _ => Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
+        }
+    }
+
+    /// The request's JSON, as [`Request::read`] takes it.
+    pub fn json(&self) -> serde_json::Value {
+        let tagged = serde_json::to_value(self).unwrap_or_default();
+        match tagged {
+            serde_json::Value::Object(map) => map.into_iter().next().map(|(_, value)| value).unwrap_or_default(),
+            other => other,
+        }
+    }
+}
+
+/// What surrounds a request in its CloudEvent's `data`.
+#[derive(Serialize, Deserialize)]
+struct Data<'a> {
+    command_id: String,
+    principal: String,
+    role: Role,
+    not_after: Time,
+    #[serde(with = "super::cut::hash_text")]
+    governance: ledger::Hash,
+    authenticated_by: String,
+    #[serde(borrow)]
+    request: &'a RawValue,
+}
+
+impl Command {
+    /// Reads a command of `event_type` from its CloudEvent's `data`.
+    pub fn read(event_type: &str, data: &str) -> Result<Self, Refusal> {
+        let read: Data<'_> = serde_json::from_str(data).map_err(|error| Refusal::from_json(&error, data))?;
+        let request = Request::read(event_type, read.request.get())?;
+        Ok(Self {
+            command_id: read.command_id,
+            principal: read.principal,
+            role: read.role,
+            not_after: read.not_after,
+            governance: read.governance,
+            authenticated_by: read.authenticated_by,
+            request,
+        })
+    }
+
+    /// The `data` of its CloudEvent.
+    pub fn data(&self) -> serde_json::Value {
+        serde_json::json!({
+            "command_id": self.command_id,
+            "principal": self.principal,
+            "role": self.role,
+            "not_after": self.not_after,
+            "governance": self.governance.to_string(),
+            "authenticated_by": self.authenticated_by,
+            "request": self.request.json(),
+        })
+    }
+
+    /// What the id stands for: principal, role and request; not when it lapses or who vouched for it.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(format!("{}\n{}\n{}\n{}", self.principal, self.role, self.request.event_type(), self.request.json())))
+    }
+}

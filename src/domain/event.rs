@@ -1,0 +1,280 @@
+//! What can happen: the facts that the stack reports, what the service itself says, and what people ask for.
+//!
+//! In scope: the types that projections fold. Out of scope: their dialects on the wire ([`super::report`]), whether an entry
+//! counts ([`super::command`] and the governance fold).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::command::Command;
+use super::cut::Cut;
+use super::policy::{Policy, Rule, Severity};
+use super::time::Time;
+
+/// A JSON text kept as it was received. Equality is equality of meaning: key order and white space do not count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The parsed value.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(self.text()).unwrap_or_default()
+    }
+}
+
+impl From<&RawValue> for Json {
+    fn from(raw: &RawValue) -> Self {
+        Self(raw.to_owned())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text() || self.value() == other.value()
+    }
+}
+
+impl Eq for Json {}
+
+impl schemars::JsonSchema for Json {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "description": "JSON as it was received" })
+    }
+}
+
+/// An engine as an event names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct EngineRef {
+    /// The engine's hash: its identity.
+    pub engine_hash: String,
+    /// Its version, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// One thing that happened to a stack or to the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// An engine was published: it is current from here.
+    EnginePublished {
+        /// The engine.
+        engine: EngineRef,
+        /// Its manifest, where the report carries one.
+        manifest: Option<Json>,
+        /// Waivers that the publish names.
+        waivers: Vec<String>,
+    },
+    /// A warm-up ended well.
+    WarmupCompleted {
+        /// The engine.
+        engine: EngineRef,
+        /// A rehearsal moves nothing.
+        rehearsal: bool,
+    },
+    /// A warm-up failed.
+    WarmupFailed {
+        /// The engine.
+        engine: EngineRef,
+        /// A rehearsal moves nothing.
+        rehearsal: bool,
+        /// What went wrong, as reported.
+        error: Option<String>,
+    },
+    /// The stack went back to another engine.
+    RollbackCompleted {
+        /// The engine that serves from here.
+        restored: EngineRef,
+        /// The engine that was left, where the report names it.
+        replaced: Option<String>,
+        /// The manifest that was restored, where the report names it.
+        manifest: Option<Json>,
+        /// Why, as reported.
+        reason: Option<String>,
+    },
+    /// A backup was made.
+    BackupRecorded(Backup),
+    /// A backup was read again and compared.
+    BackupVerified {
+        /// Which.
+        backup_id: String,
+        /// Whether every hash held.
+        ok: bool,
+    },
+    /// An alert that the provider itself sent: a fact, no alert of ours.
+    ProviderAlert {
+        /// `queue_delay`, `token_budget`, `cost_budget` or another.
+        reason: String,
+        /// The reported value and its threshold, as text.
+        measured: Option<String>,
+    },
+    /// A waiver in the legacy log: shown as reported, covers nothing.
+    WaiverReported {
+        /// The waiver's own id.
+        waiver_id: String,
+        /// Who is said to own it.
+        owner: Option<String>,
+        /// Why.
+        justification: Option<String>,
+        /// When it is said to end.
+        expires: Option<Time>,
+    },
+    /// A type that this version does not know: kept and shown.
+    Other,
+    /// The sizes of the metrics ledgers at an instant.
+    Cut(Cut),
+    /// An SLO alert of ours, firing or resolved.
+    Alert(Box<Alert>),
+    /// An engine has had its ninetieth latency verdict in a stint.
+    EngineProven(EngineProven),
+    /// A policy with a higher revision.
+    PolicyRevised(Box<Policy>),
+    /// A file got its number.
+    FileRegistered(FileRegistered),
+    /// A waiver reached its end.
+    WaiverExpired {
+        /// Which.
+        waiver: String,
+        /// Since when there is no cover.
+        expired: Time,
+    },
+    /// Something that somebody asked for.
+    Command(Box<Command>),
+}
+
+/// A backup as it was reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Backup {
+    /// Its id.
+    pub backup_id: String,
+    /// What it holds.
+    #[serde(default)]
+    pub artifacts: Vec<String>,
+    /// Digest over the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_hash: Option<String>,
+    /// Where copies lie.
+    #[serde(default)]
+    pub replication_targets: Vec<String>,
+    /// When it was taken, where the report says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Time>,
+}
+
+/// Whether an alert fires or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// In breach for long enough.
+    Firing,
+    /// Over.
+    Resolved,
+}
+
+/// The metrics entries that an alert was judged by: `from..to` of a ledger whose size and root the cut named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Evidence {
+    /// `metrics-<n>`.
+    pub ledger: String,
+    /// First position.
+    pub from: u64,
+    /// One past the last position.
+    pub to: u64,
+    /// Size of the ledger at the cut.
+    pub size: u64,
+    /// Root at that size.
+    #[serde(with = "super::cut::hash_text")]
+    #[schemars(with = "String")]
+    pub root: ledger::Hash,
+}
+
+/// An SLO alert, as the service says it. Anyone can recompute it from its evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Alert {
+    /// Digest of rule, stack, engine and instant of firing: the same for firing and resolved.
+    pub id: String,
+    /// The rule.
+    pub rule: Rule,
+    /// The stack.
+    pub stack: String,
+    /// The engine.
+    pub engine_hash: String,
+    /// Whom it concerns.
+    pub severity: Severity,
+    /// Firing or resolved.
+    pub state: AlertState,
+    /// In breach since this cut.
+    pub pending_since: Time,
+    /// Firing since this cut.
+    pub firing_since: Time,
+    /// Over at this cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<Time>,
+    /// The measured value at firing, in the unit of the threshold.
+    pub value: String,
+    /// The threshold in force at that cut.
+    pub threshold: String,
+    /// Records that the value was taken over, and those of them in breach.
+    pub samples: u64,
+    /// How many of the samples were in breach.
+    pub breaching: u64,
+    /// Where the records lie.
+    pub evidence: Vec<Evidence>,
+    /// The waiver that covered it when it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<String>,
+    /// Why it ended, where not by recovery: `no_longer_serving`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An engine served well-observed for a quarter of an hour in one stint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct EngineProven {
+    /// The stack.
+    pub stack: String,
+    /// The engine.
+    pub engine_hash: String,
+    /// Position of the entry that began the stint.
+    pub stint: u64,
+    /// The cut of the ninetieth latency verdict.
+    pub instant: Time,
+}
+
+/// A log file got its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FileRegistered {
+    /// The number that leaves carry.
+    pub file: u64,
+    /// The ledger its lines go to.
+    pub ledger: String,
+    /// Its name when first seen.
+    pub name: String,
+    /// SHA-256 of its first line, hex: what makes it itself when renamed or rotated.
+    pub first_line_sha256: String,
+}
+
+/// Who and what an admitted entry is about; what the timeline shows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct About {
+    /// The event's type name, as on the wire.
+    pub event_type: String,
+    /// The stack, where there is one.
+    pub stack: Option<String>,
+    /// The engine, where there is one.
+    pub engine_hash: Option<String>,
+    /// Who did it, as claimed or authenticated.
+    pub actor: Option<String>,
+    /// When it happened by the sender's clock.
+    pub occurred_at: Option<Time>,
+}

@@ -1,0 +1,6 @@
+//! Bytes to submissions: HTTP bodies, files, Kafka records.
+//!
+//! In scope: splitting what arrives into entries and saying where each came from. Out of scope: what they mean, which is read
+//! from the ledger afterwards.
+
+pub mod file;

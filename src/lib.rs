@@ -1,0 +1,8 @@
+//! govledger: a governance ledger for LLM serving stacks.
+//!
+//! Floors, each using only those before it: [`domain`], [`projection`], [`sequencer`], then the edges.
+
+pub mod clock;
+pub mod domain;
+pub mod projection;
+pub mod sequencer;

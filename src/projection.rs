@@ -1,0 +1,17 @@
+//! Folds that answer questions.
+//!
+//! Each is a pure fold of ledger entries in position order, ordered maps only, so that two nodes, or one node twice, come to
+//! the same state to the byte. [`governance::Governance`] folds the governance ledger alone; [`slo::Slo`] folds the metrics
+//! ledgers from cut to cut.
+
+pub mod alerts;
+pub mod answers;
+pub mod backups;
+pub mod governance;
+pub mod ids;
+pub mod incidents;
+pub mod last_good;
+pub mod slo;
+pub mod stacks;
+pub mod timeline;
+pub mod waivers;

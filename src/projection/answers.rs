@@ -1,0 +1,117 @@
+//! The questions that can be asked, and their answers: one place for the API, the command line and offline checks.
+//!
+//! An answer is a function of the governance fold at a stated size and root (and of the metrics folds where figures are asked
+//! for). It carries `asked`, the path that asks it again, and `as_of`, so that a saved answer can be folded again by anyone.
+
+mod asked;
+mod lists;
+mod stack;
+
+use serde::{Deserialize, Serialize};
+
+use super::governance::Governance;
+use super::slo::Slo;
+use crate::domain::time::Time;
+
+pub use asked::{Asked, AskedError};
+pub use lists::{AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer, RejectedAnswer, SloAnswer, WaiverAnswer, WaiverRow, WaiversAnswer};
+pub use stack::{LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow, TrafficAnswer};
+
+/// The governance ledger at the size that an answer was computed at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AsOf {
+    /// Always `governance`.
+    pub ledger: String,
+    /// Entries folded.
+    pub size: u64,
+    /// Root at that size, base64.
+    pub root: String,
+}
+
+/// What answers are computed from.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The governance fold.
+    pub governance: &'a Governance,
+    /// The metrics folds, where at hand.
+    pub slo: Option<&'a Slo>,
+    /// Root of the governance ledger at `governance.size`.
+    pub root: ledger::Hash,
+    /// The present, for the one question that asks how stale it is; none when a past state is asked about.
+    pub now: Option<Time>,
+}
+
+impl View<'_> {
+    fn as_of(&self) -> AsOf {
+        AsOf { ledger: "governance".to_owned(), size: self.governance.size, root: self.root.to_string() }
+    }
+}
+
+/// An answer: its JSON, and whether it says no.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The JSON object, `asked` and `as_of` included.
+    pub body: serde_json::Value,
+    /// The answer is no: no last good engine, or not one as sure as asked for; a closed gate.
+    pub negative: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Nothing by that name.
+    #[error("the ledger has never heard of {kind} {name:?}")]
+    Unknown {
+        /// `stack`, `waiver`, `incident`, `command`.
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+    /// The figures are not at hand here.
+    #[error("the answer needs the metrics ledgers, which are not at hand")]
+    NoMetrics,
+}
+
+/// Answers `asked` from `view`.
+pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
+    match asked {
+        Asked::Stacks => done(view, asked, &stack::stacks(view), false),
+        Asked::Stack { stack } => done(view, asked, &stack::stack(view, stack)?, false),
+        Asked::Manifest { stack } => done(view, asked, &stack::manifest(view, stack)?, false),
+        Asked::LastGood { stack, not_current, strict } => {
+            let answer = stack::last_good(view, stack, *not_current)?;
+            let negative = answer.engine_hash.is_none() || (*strict && !stack::is_strictly_good(view, &answer));
+            done(view, asked, &answer, negative)
+        }
+        Asked::Traffic { stack, engine } => {
+            let answer = stack::traffic(view, stack, engine.as_deref());
+            let negative = answer.open == Some(false);
+            done(view, asked, &answer, negative)
+        }
+        Asked::Timeline { stack, incident } => done(view, asked, &stack::timeline(view, stack, incident.as_deref())?, false),
+        Asked::Now { stack } => done(view, asked, &stack::now(view, stack)?, false),
+        Asked::Slo { stack } => done(view, asked, &lists::slo(view, stack)?, false),
+        Asked::Alerts { stack, state, all } => done(view, asked, &lists::alerts(view, stack.as_deref(), *state, *all), false),
+        Asked::Waivers { stack } => done(view, asked, &lists::waivers(view, stack.as_deref()), false),
+        Asked::Waiver { id } => done(view, asked, &lists::waiver(view, id)?, false),
+        Asked::Incidents { stack } => done(view, asked, &lists::incidents(view, stack.as_deref()), false),
+        Asked::Incident { id } => done(view, asked, &lists::incident(view, id)?, false),
+        Asked::Backups { stack } => done(view, asked, &lists::backups(view, stack.as_deref()), false),
+        Asked::Command { id } => done(view, asked, &lists::command(view, id)?, false),
+        Asked::Rejected { after, limit } => done(view, asked, &lists::rejected(view, *after, *limit), false),
+    }
+}
+
+fn done<T: Serialize>(view: &View<'_>, asked: &Asked, body: &T, negative: bool) -> Result<Answer, AnswerError> {
+    let mut body = serde_json::to_value(body).unwrap_or_default();
+    if let Some(object) = body.as_object_mut() {
+        object.insert("asked".to_owned(), asked.path().into());
+        object.insert("as_of".to_owned(), serde_json::to_value(view.as_of()).unwrap_or_default());
+        let through = view.governance.evaluated_through.map(|time| time.to_string());
+        object.entry("evaluated_through").or_insert(through.into());
+    }
+    Ok(Answer { body, negative })
+}
+
+#[cfg(test)]
+mod tests;

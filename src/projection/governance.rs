@@ -1,0 +1,370 @@
+//! The fold of the governance ledger: judges each entry at its position and gives it its effect.
+//!
+//! Order for every entry: read, envelope, identity, decision, effect. The verdict is a pure function of the entry and of the
+//! entries before it; nothing here reads a clock, a secret or another ledger. Only admitted entries claim an id.
+//!
+//! Out of scope: figures that need the metrics ledgers ([`super::slo`]).
+
+mod decide;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::alerts::Alerts;
+use super::backups::{Backups, RecordedBackup};
+use super::ids::{Claim, IdIndex};
+use super::incidents::Incidents;
+use super::stacks::Stacks;
+use super::timeline::Timeline;
+use super::waivers::Waivers;
+use crate::domain::command::{Command, Request};
+use crate::domain::cut::Cut;
+use crate::domain::event::{About, Event, FileRegistered};
+use crate::domain::leaf;
+use crate::domain::offsets::Offsets;
+use crate::domain::policy::Policy;
+use crate::domain::principal::{Principals, Role};
+use crate::domain::refusal::{Code, Refusal};
+use crate::domain::report::{self, Report};
+use crate::domain::settings::Settings;
+use crate::domain::time::Time;
+
+/// What an entry counts for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It has its effect.
+    Admitted,
+    /// A second one: no effect.
+    Duplicate {
+        /// Position of the first.
+        of: u64,
+    },
+    /// Kept, without effect.
+    Refused(Refusal),
+}
+
+/// An entry judged.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its position.
+    pub position: u64,
+    /// Its time.
+    pub time: Time,
+    /// What it counts for.
+    pub verdict: Verdict,
+    /// Who and what it is about, where it could be read.
+    pub about: About,
+    /// What happened, where it could be read.
+    pub event: Option<Event>,
+}
+
+/// A refused entry, for the `rejected` view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Rejected {
+    /// The ledger that holds it.
+    pub ledger: String,
+    /// Where.
+    pub position: u64,
+    /// The entry's time.
+    pub time: Time,
+    /// Why.
+    #[serde(rename = "refusal")]
+    pub refusal: Refusal,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    /// Position of the command's entry.
+    pub position: u64,
+    /// What the id stands for.
+    pub digest: String,
+    /// None: applied.
+    pub refusal: Option<Refusal>,
+}
+
+/// Everything that the governance ledger says, up to `size` entries.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Governance {
+    /// Entries folded.
+    pub size: u64,
+    /// Time of the last one.
+    pub time: Time,
+    /// The first entry.
+    pub settings: Option<Settings>,
+    /// Its leaf hash, base64.
+    pub genesis: String,
+    node_keys: BTreeMap<String, [u8; 32]>,
+    /// Who may do what.
+    pub principals: Principals,
+    /// Thresholds and limits in force.
+    pub policy: Policy,
+    /// Position of the entry that put it in force; none for the defaults.
+    pub policy_position: Option<u64>,
+    /// Stints, manifests, gates.
+    pub stacks: Stacks,
+    /// Alerts of ours.
+    pub alerts: Alerts,
+    /// Incidents.
+    pub incidents: Incidents,
+    /// Waivers.
+    pub waivers: Waivers,
+    /// Backups.
+    pub backups: Backups,
+    /// Timelines.
+    pub timeline: Timeline,
+    /// Files that lines came from.
+    pub files: BTreeMap<u64, FileRegistered>,
+    /// Commands by id.
+    pub commands: BTreeMap<String, CommandRecord>,
+    /// Holes of sources that an operator accepted: ledger name to ranges with the confirming position.
+    pub holes: BTreeMap<String, Vec<(u64, u64, u64)>>,
+    /// Refused entries.
+    pub rejected: Vec<Rejected>,
+    /// The last admitted cut.
+    pub last_cut: Option<Cut>,
+    /// The last cut that named none missing.
+    pub evaluated_through: Option<Time>,
+    /// The last report of the stack: its entry's time. Cuts and other sayings do not count.
+    pub last_report: Time,
+    /// Admitted, duplicate and refused entries.
+    pub counts: Counts,
+    /// Duplicates, with the position of the first.
+    duplicates: BTreeMap<u64, u64>,
+    /// Kafka offsets of the entries.
+    pub offsets: Offsets,
+}
+
+/// How many entries counted for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Counts {
+    /// With effect.
+    pub admitted: u64,
+    /// A second time.
+    pub duplicates: u64,
+    /// Without effect.
+    pub refused: u64,
+}
+
+impl Governance {
+    /// Judges the entry at `position` and gives it its effect. Entries come in order, each once.
+    pub fn apply(&mut self, position: u64, entry: &[u8], ids: &mut dyn IdIndex) -> Applied {
+        debug_assert_eq!(position, self.size, "entries come in order");
+        self.size = position + 1;
+        let (time, read) = match leaf::split(entry) {
+            Ok(leaf) => (leaf.header.time.max(self.time), Ok(leaf)),
+            Err(error) => (self.time, Err(Refusal::new(Code::MalformedJson, None, error.to_string()))),
+        };
+        self.time = time;
+        if position == 0 {
+            return self.begin(time, entry, read.map(|leaf| leaf.body));
+        }
+        if let Some(offset) = read.as_ref().ok().and_then(|leaf| leaf.header.offset) {
+            self.offsets.see(position, offset);
+        }
+        let report = read.and_then(|leaf| report::read(&leaf));
+        let (verdict, about, event) = match report {
+            Err(refusal) => (Verdict::Refused(refusal), About::default(), None),
+            Ok(report) => {
+                let verdict = self.judge(position, time, &report, ids);
+                (verdict, report.about, Some(report.event))
+            }
+        };
+        match &verdict {
+            Verdict::Admitted => {
+                self.counts.admitted += 1;
+                if let Some(event) = &event {
+                    self.effect(position, time, &about, event);
+                }
+            }
+            Verdict::Duplicate { of } => {
+                self.counts.duplicates += 1;
+                self.duplicates.insert(position, *of);
+            }
+            Verdict::Refused(refusal) => {
+                self.counts.refused += 1;
+                self.rejected.push(Rejected { ledger: "governance".to_owned(), position, time, refusal: refusal.clone() });
+            }
+        }
+        Applied { position, time, verdict, about, event }
+    }
+
+    /// Entry 0: the settings.
+    fn begin(&mut self, time: Time, entry: &[u8], body: Result<&[u8], Refusal>) -> Applied {
+        self.genesis = ledger::tree::leaf_hash(entry).to_string();
+        let settings = body.and_then(|body| {
+            let text = report::text(body)?;
+            serde_json::from_str::<Settings>(text).map_err(|error| Refusal::from_json(&error, text))
+        });
+        let about = About { event_type: "ledger_settings".to_owned(), ..About::default() };
+        let verdict = match settings {
+            Err(refusal) => Verdict::Refused(refusal),
+            Ok(settings) => {
+                for key in &settings.node_keys {
+                    if let (Some(id), Some(bytes)) = (key.key_id(), key.public_bytes()) {
+                        self.node_keys.insert(id, bytes);
+                    }
+                }
+                self.principals.enroll(&settings.admin.name, &[Role::Admin].into(), &settings.admin.token_sha256, 0);
+                self.settings = Some(settings);
+                Verdict::Admitted
+            }
+        };
+        Applied { position: 0, time, verdict, about, event: None }
+    }
+
+    /// The verdict over a readable entry. Claims its id where it is admitted.
+    fn judge(&mut self, position: u64, time: Time, report: &Report, ids: &mut dyn IdIndex) -> Verdict {
+        if let Err(refusal) = self.check_envelope(report) {
+            return Verdict::Refused(refusal);
+        }
+        if let Event::Command(command) = &report.event {
+            return self.judge_command(position, time, command);
+        }
+        if let Some(claim) = ids.claimed(&report.identity, position) {
+            // What the service says is the same thing whatever its bytes: the first one counts.
+            return if report.privileged || claim.content == report.content {
+                Verdict::Duplicate { of: claim.position }
+            } else {
+                let detail = format!("its id was claimed at position {} by an event with other bytes", claim.position);
+                Verdict::Refused(Refusal::new(Code::IdConflict, "id".to_owned(), detail).by(claim.position))
+            };
+        }
+        if let Err(refusal) = self.check_saying(time, &report.event) {
+            return Verdict::Refused(refusal);
+        }
+        ids.claim(&report.identity, Claim { position, content: report.content });
+        Verdict::Admitted
+    }
+
+    fn judge_command(&mut self, position: u64, time: Time, command: &Command) -> Verdict {
+        let digest = command.digest();
+        if let Some(first) = self.commands.get(&command.command_id) {
+            return if first.digest == digest {
+                Verdict::Duplicate { of: first.position }
+            } else {
+                let detail = format!("the idempotency key was used at position {} for another command", first.position);
+                Verdict::Refused(Refusal::new(Code::IdConflict, "command_id".to_owned(), detail).by(first.position))
+            };
+        }
+        if let Err(refusal) = self.in_time(command) {
+            return Verdict::Refused(refusal);
+        }
+        let refusal = self.decide(time, command).err();
+        self.commands.insert(command.command_id.clone(), CommandRecord { position, digest, refusal: refusal.clone() });
+        refusal.map_or(Verdict::Admitted, Verdict::Refused)
+    }
+
+    fn effect(&mut self, position: u64, time: Time, about: &About, event: &Event) {
+        let is_report = !matches!(event, Event::Cut(_) | Event::Alert(_) | Event::EngineProven(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::WaiverExpired { .. });
+        if is_report {
+            self.last_report = time;
+        }
+        self.stacks.apply(position, time, about.stack.as_deref(), event);
+        match event {
+            Event::Cut(cut) => {
+                if cut.missing.is_empty() {
+                    self.evaluated_through = Some(cut.instant);
+                }
+                self.last_cut = Some(cut.clone());
+            }
+            Event::Alert(alert) => {
+                self.alerts.apply(position, alert);
+                self.incidents.alert(position, time, alert);
+            }
+            Event::PolicyRevised(policy) => {
+                self.policy = (**policy).clone();
+                self.policy_position = Some(position);
+            }
+            Event::FileRegistered(file) => {
+                self.files.insert(file.file, file.clone());
+            }
+            Event::WaiverExpired { waiver, expired } => self.waivers.expire(waiver, *expired),
+            Event::WaiverReported { waiver_id, owner, justification, expires } => {
+                self.waivers.report(position, about.stack.as_deref(), waiver_id, owner.as_deref(), justification.as_deref(), *expires);
+            }
+            Event::BackupRecorded(backup) => self.backups.record(RecordedBackup {
+                stack: about.stack.clone(),
+                engine_hash: about.engine_hash.clone(),
+                backup: backup.clone(),
+                time,
+                position,
+                verified: None,
+                verified_position: None,
+            }),
+            Event::BackupVerified { backup_id, ok } => self.backups.verify(position, backup_id, *ok),
+            Event::Command(command) => self.command_effect(position, time, command),
+            Event::EnginePublished { .. }
+            | Event::WarmupCompleted { .. }
+            | Event::WarmupFailed { .. }
+            | Event::RollbackCompleted { .. }
+            | Event::ProviderAlert { .. }
+            | Event::EngineProven(_)
+            | Event::Other => {}
+        }
+        self.remember(position, time, about, event);
+    }
+
+    fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
+        self.waivers.apply(position, time, &command.principal, &command.request);
+        self.incidents.apply(position, time, &command.principal, &command.request);
+        match &command.request {
+            Request::PrincipalEnroll(enroll) => self.principals.enroll(&enroll.name, &enroll.roles, &enroll.token_sha256, position),
+            Request::PrincipalRevoke(revoke) => {
+                self.principals.revoke(&revoke.name);
+            }
+            Request::HoleConfirm(hole) => self.holes.entry(hole.ledger.clone()).or_default().push((hole.from, hole.to, position)),
+            _ => {}
+        }
+    }
+
+    /// The line on the timeline, on the stack that the event is about.
+    fn remember(&mut self, position: u64, time: Time, about: &About, event: &Event) {
+        let (subject, stack) = match event {
+            Event::WaiverExpired { waiver, .. } => (Some(waiver.clone()), self.waivers.get(waiver).map(|waiver| waiver.stack.clone())),
+            Event::Command(command) => self.subject(position, &command.request),
+            Event::Alert(alert) => (Some(alert.id.clone()), None),
+            _ => (None, None),
+        };
+        if let Some(stack) = stack.or_else(|| about.stack.clone()) {
+            self.timeline.push(&stack, position, time, about, event, subject);
+        }
+    }
+
+    /// What a command is about: the waiver or incident, and its stack.
+    fn subject(&self, position: u64, request: &Request) -> (Option<String>, Option<String>) {
+        match request {
+            Request::WaiverRequest(_) => (Some(super::waivers::id_at(position)), None),
+            Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
+                (Some(decision.waiver.clone()), self.waivers.get(&decision.waiver).map(|waiver| waiver.stack.clone()))
+            }
+            Request::IncidentOpen(_) => (Some(format!("inc-{position}")), None),
+            Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
+                (Some(note.incident.clone()), self.incidents.get(&note.incident).map(|incident| incident.stack.clone()))
+            }
+            _ => (None, None),
+        }
+    }
+
+    /// What the entry at a folded position counted for.
+    pub fn verdict_at(&self, position: u64) -> Verdict {
+        if let Some(of) = self.duplicates.get(&position) {
+            return Verdict::Duplicate { of: *of };
+        }
+        match self.rejected.binary_search_by_key(&position, |rejected| rejected.position) {
+            Ok(index) => Verdict::Refused(self.rejected[index].refusal.clone()),
+            Err(_) => Verdict::Admitted,
+        }
+    }
+
+    /// SHA-256 over the whole state, hex: equal exactly when two folds agree.
+    pub fn digest(&self) -> String {
+        crate::domain::envelope::hex(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The checks that stand before an entry's effect: its envelope, its time, its author's rights, and the state it meets.
+
+use super::Governance;
+use crate::domain::command::{Command, Request};
+use crate::domain::cut::{CUT_AHEAD_SECONDS_MAX, CUT_SECONDS};
+use crate::domain::event::Event;
+use crate::domain::refusal::{Code, Refusal};
+use crate::domain::report::Report;
+use crate::domain::time::Time;
+
+impl Governance {
+    /// An envelope must be signed by a key enrolled here, and every signature by a known key must hold.
+    pub(super) fn check_envelope(&self, report: &Report) -> Result<(), Refusal> {
+        let Some(envelope) = &report.envelope else { return Ok(()) };
+        let mut verified = false;
+        for (keyid, signature) in &envelope.signatures {
+            let Some(public) = self.node_keys.get(keyid) else { continue };
+            if !envelope.verifies(signature, public) {
+                return Err(Refusal::new(Code::BadSignature, "signatures.sig".to_owned(), format!("the signature by key {keyid} does not verify")));
+            }
+            verified = true;
+        }
+        if verified {
+            return Ok(());
+        }
+        let keyids: Vec<&str> = envelope.signatures.iter().map(|(keyid, _)| keyid.as_str()).collect();
+        Err(Refusal::new(Code::UnknownKey, "signatures.keyid".to_owned(), format!("no enrolled key among {keyids:?}")))
+    }
+
+    /// What the service says must fit what was said before.
+    pub(super) fn check_saying(&self, time: Time, event: &Event) -> Result<(), Refusal> {
+        match event {
+            Event::Cut(cut) => self.check_cut(time, cut.instant),
+            Event::PolicyRevised(policy) => {
+                if policy.revision > self.policy.revision || self.policy_position.is_none() {
+                    return Ok(());
+                }
+                let detail = format!("policy revision {} is not above {}, which is in force", policy.revision, self.policy.revision);
+                Err(refusal_by(Code::OutOfRange, "revision", detail, self.policy_position))
+            }
+            Event::FileRegistered(file) => match self.files.get(&file.file) {
+                Some(known) => Err(Refusal::new(Code::IdConflict, "file".to_owned(), format!("file number {} belongs to {:?}", file.file, known.name))),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn check_cut(&self, time: Time, instant: Time) -> Result<(), Refusal> {
+        let late = |detail: String| Err(Refusal::new(Code::LateCut, "instant".to_owned(), detail));
+        if instant.floor_to_seconds(CUT_SECONDS) != instant {
+            return late(format!("the cut of {instant} is not at a multiple of {CUT_SECONDS} seconds"));
+        }
+        if instant > time.plus_seconds(CUT_AHEAD_SECONDS_MAX) {
+            return late(format!("the cut of {instant} is more than {CUT_AHEAD_SECONDS_MAX} s after its entry's time, {time}"));
+        }
+        match &self.last_cut {
+            Some(last) if instant <= last.instant => late(format!("the cut of {instant} comes after that of {}", last.instant)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A command lapses when time has gone past it; it leaves its id free.
+    pub(super) fn in_time(&self, command: &Command) -> Result<(), Refusal> {
+        match &self.last_cut {
+            Some(cut) if cut.instant > command.not_after => {
+                Err(refuse("not_after", format!("it lapsed at {}, before the cut of {}; ask again", command.not_after, cut.instant)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides a command: by this ledger, by who asks, by what is asked.
+    pub(super) fn decide(&self, time: Time, command: &Command) -> Result<(), Refusal> {
+        if command.governance.to_string() != self.genesis {
+            return Err(refuse("governance", format!("it was made for another ledger, {}", command.governance)));
+        }
+        let principal = self.principals.get(&command.principal);
+        if !principal.is_some_and(|principal| principal.roles.contains(&command.role)) {
+            return Err(refuse("role", format!("{:?} does not have the role {}", command.principal, command.role)));
+        }
+        if !command.request.roles().contains(&command.role) {
+            let allowed: Vec<&str> = command.request.roles().iter().map(|role| role.as_str()).collect();
+            return Err(refuse("role", format!("{} takes the role {}, not {}", command.request.event_type(), allowed.join(" or "), command.role)));
+        }
+        self.waivers.decide(&command.principal, time, &command.request)?;
+        self.incidents.decide(&command.request)?;
+        self.decide_engine(&command.request)?;
+        self.decide_principal(&command.request)
+    }
+
+    fn decide_engine(&self, request: &Request) -> Result<(), Refusal> {
+        let engine = |judgement: &crate::domain::command::EngineJudgement| {
+            self.stacks
+                .get(&judgement.stack)
+                .and_then(|stack| stack.engines.get(&judgement.engine_hash))
+                .ok_or_else(|| refuse("engine_hash", format!("{} knows no engine {:?}", judgement.stack, judgement.engine_hash)))
+        };
+        match request {
+            Request::EngineCondemn(judgement) => match &engine(judgement)?.condemned {
+                Some((position, _)) => Err(refuse("engine_hash", format!("it was condemned at position {position}")).by(*position)),
+                None => Ok(()),
+            },
+            Request::EngineReinstate(judgement) => match engine(judgement)?.condemned {
+                None => Err(refuse("engine_hash", "it is not condemned")),
+                Some(_) => Ok(()),
+            },
+            Request::EngineAdopt(adopt) if adopt.stack.is_empty() || adopt.engine_hash.is_empty() => {
+                Err(refuse(if adopt.stack.is_empty() { "stack" } else { "engine_hash" }, "it is empty"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn decide_principal(&self, request: &Request) -> Result<(), Refusal> {
+        match request {
+            Request::PrincipalEnroll(enroll) => {
+                let hex = enroll.token_sha256.len() == 64 && enroll.token_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if !hex {
+                    return Err(refuse("token_sha256", format!("{:?} is no SHA-256 in hex", enroll.token_sha256)));
+                }
+                if enroll.name.is_empty() || enroll.roles.is_empty() {
+                    return Err(refuse(if enroll.name.is_empty() { "name" } else { "roles" }, "it is empty"));
+                }
+                match self.principals.by_token_sha256(&enroll.token_sha256) {
+                    Some((name, principal)) if name != enroll.name => Err(refuse("token_sha256", "another principal holds this token").by(principal.position)),
+                    _ => Ok(()),
+                }
+            }
+            Request::PrincipalRevoke(revoke) => {
+                let principal = self.principals.get(&revoke.name).ok_or_else(|| refuse("name", format!("there is no principal {:?}", revoke.name)))?;
+                let other_admin = self.principals.iter().any(|(name, other)| name != revoke.name && other.roles.contains(&crate::domain::principal::Role::Admin));
+                if principal.roles.contains(&crate::domain::principal::Role::Admin) && !other_admin {
+                    return Err(refuse("name", "it is the last admin"));
+                }
+                Ok(())
+            }
+            Request::HoleConfirm(hole) if hole.from > hole.to => Err(refuse("to", format!("{} comes before {}", hole.to, hole.from))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
+    Refusal::new(Code::CommandRefused, field.to_owned(), detail)
+}
+
+fn refusal_by(code: Code, field: &str, detail: String, position: Option<u64>) -> Refusal {
+    let refusal = Refusal::new(code, field.to_owned(), detail);
+    match position {
+        Some(position) => refusal.by(position),
+        None => refusal,
+    }
+}

@@ -1,0 +1,200 @@
+//! The SLO engine: folds metric records from cut to cut and says which alerts fire, resolve, and which engines are proven.
+//!
+//! In scope: whose record counts where, the windows, the verdicts, the alerts' states, and what is shown of them. Out of
+//! scope: making cuts (the sequencer), recording what is found (the caller), incidents and waivers (their own folds).
+//!
+//! Invariants:
+//! - A verdict depends on the cuts, the records between them and the governance entries whose time is not after the cut's
+//!   instant; never on a clock, on when a batch arrived, or on how many partitions the records came by.
+//! - Everything decided is decided on integers. A percentile is two counts, a ratio is two sums.
+//! - The state holds no record: its size depends on the number of stacks, engines and cuts in the last quarter of an hour.
+//! - What left the window can still be asked for through [`Records`]; after a policy change the window is counted anew.
+//!
+//! After an error the fold stands between two cuts and has to be rebuilt; the caller throws it away.
+
+mod counts;
+mod engine;
+mod figures;
+mod fold;
+mod judge;
+mod state;
+mod view;
+mod window;
+
+pub use figures::{Measured, figures, measure};
+pub use view::{IntervalTotals, Latencies, RowState, RuleRow};
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::stacks::Stacks;
+use crate::domain::command::Request;
+use crate::domain::event::{Alert, EngineProven, Event};
+use crate::domain::metric::{Figures, Sample};
+use crate::domain::policy::{Policy, StackPolicy};
+use crate::domain::time::Time;
+
+use state::Series;
+use window::Mark;
+
+/// Latency verdicts in one stint that prove an engine: a quarter of an hour of cuts.
+pub const PROVEN_VERDICTS: u32 = 90;
+
+/// Why records could not be read, as the reader put it.
+pub type RecordsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The metric records, by ledger and position.
+pub trait Records {
+    /// Visits the admitted samples of `metrics-<ledger>` at positions `from..to`, in order.
+    fn for_each(&mut self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError>;
+}
+
+/// What a cut brought to light.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// An alert fires.
+    Firing(AlertDraft),
+    /// An alert is over.
+    Resolved(AlertDraft),
+    /// An engine has had its ninetieth latency verdict in this stint.
+    Proven(EngineProven),
+}
+
+/// An alert as it is to be recorded, with the exact figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertDraft {
+    /// The alert; not yet marked as covered by a waiver.
+    pub alert: Alert,
+    /// What was measured at this cut; `None` where it resolves without a verdict.
+    pub figures: Option<Figures>,
+}
+
+/// Why a cut cannot be folded. Each means that the caller, or what it reads, is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SloError {
+    /// Cuts come in the order of their instants.
+    #[error("the cut of {instant} is not after the cut of {last}, which is folded already")]
+    OutOfOrder {
+        /// The cut given.
+        instant: Time,
+        /// The last one folded.
+        last: Time,
+    },
+    /// Ledgers only grow.
+    #[error("metrics-{ledger} has {size} entries at the cut of {instant}, but had {before} at the one before")]
+    Shrunk {
+        /// The ledger.
+        ledger: u32,
+        /// The cut given.
+        instant: Time,
+        /// Its size there.
+        size: u64,
+        /// Its size at the cut before.
+        before: u64,
+    },
+    /// The records could not be read.
+    #[error("cannot read positions {from} to {to} of metrics-{ledger}")]
+    Records {
+        /// The ledger.
+        ledger: u32,
+        /// First position.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// What went wrong.
+        source: RecordsError,
+    },
+    /// The same records, read a second time, were others.
+    #[error("{rule} on {stack}: counted {counted:?}, but reading the evidence again gives {again:?}")]
+    Differs {
+        /// The rule.
+        rule: crate::domain::policy::Rule,
+        /// The stack.
+        stack: String,
+        /// What the fold counted.
+        counted: Figures,
+        /// What the second reading gave.
+        again: Figures,
+    },
+}
+
+/// A governance fact that waits for the cut whose instant reaches its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fact {
+    position: u64,
+    time: Time,
+    stack: Option<String>,
+    event: Event,
+}
+
+/// The fold. See the module for what it promises.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Slo {
+    stacks: Stacks,
+    policy: Policy,
+    facts: VecDeque<Fact>,
+    /// The cuts that a window may begin at, oldest first, and the last one.
+    marks: VecDeque<Mark>,
+    /// Whether records from before the first mark have left the windows.
+    trimmed: bool,
+    /// By stack, then engine.
+    series: BTreeMap<String, BTreeMap<String, Series>>,
+    /// The cut that brought the last record of each stack.
+    last_record: BTreeMap<String, Time>,
+    evaluated_through: Option<Time>,
+}
+
+impl Slo {
+    /// Takes in an admitted governance entry. It has effect from the first cut whose instant reaches its time.
+    pub fn observe(&mut self, position: u64, time: Time, stack: Option<&str>, event: &Event) {
+        if concerns(event) {
+            self.facts.push_back(Fact { position, time, stack: stack.map(str::to_owned), event: event.clone() });
+        }
+    }
+
+    /// The last cut at which every partition could be read.
+    pub const fn evaluated_through(&self) -> Option<Time> {
+        self.evaluated_through
+    }
+
+    /// The last cut.
+    pub fn last_cut(&self) -> Option<Time> {
+        self.marks.back().map(|mark| mark.instant)
+    }
+
+    /// The policy in force at the last cut.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The policy of `stack` at the last cut.
+    pub fn policy_for(&self, stack: &str) -> StackPolicy {
+        self.policy.for_stack(stack)
+    }
+}
+
+/// Whether the rules depend on it: what moves stints, warm-ups and judgements of engines, and the policy.
+fn concerns(event: &Event) -> bool {
+    match event {
+        Event::EnginePublished { .. }
+        | Event::WarmupCompleted { .. }
+        | Event::WarmupFailed { .. }
+        | Event::RollbackCompleted { .. }
+        | Event::PolicyRevised(_) => true,
+        Event::Command(command) => matches!(command.request, Request::EngineCondemn(_) | Request::EngineReinstate(_) | Request::EngineAdopt(_)),
+        Event::BackupRecorded(_)
+        | Event::BackupVerified { .. }
+        | Event::ProviderAlert { .. }
+        | Event::WaiverReported { .. }
+        | Event::Other
+        | Event::Cut(_)
+        | Event::Alert(_)
+        | Event::EngineProven(_)
+        | Event::FileRegistered(_)
+        | Event::WaiverExpired { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

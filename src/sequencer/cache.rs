@@ -1,0 +1,144 @@
+//! The cache in sled: snapshots of the folds, and who claimed which id. Everything here can be rebuilt.
+//!
+//! A snapshot carries the sizes and roots it was taken at. One that does not match the ledgers is thrown away; a directory
+//! that does not open is deleted and made anew. Both are said in the log.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ledger::{EntrySource, Hash};
+use serde::{Deserialize, Serialize};
+
+use super::error::SequencerError;
+use super::files::FileState;
+use super::metrics::MetricsState;
+use super::sayings::Saying;
+use crate::domain::report::Identity;
+use crate::projection::governance::Governance;
+use crate::projection::ids::{Claim, IdIndex};
+use crate::projection::slo::Slo;
+
+/// Snapshots kept; older ones are thinned out to every second one.
+const SNAPSHOTS_MAX: usize = 32;
+
+/// The folds at a size.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Root of the governance ledger at `governance.size`.
+    #[serde(with = "crate::domain::cut::hash_text")]
+    root: Hash,
+    /// Governance alone.
+    pub(super) governance: Governance,
+    /// The metrics folds.
+    pub(super) slo: Slo,
+    /// What is known of each metrics ledger.
+    pub(super) metrics: BTreeMap<u32, MetricsState>,
+    /// How far each file was read.
+    pub(super) files: FileState,
+    /// Sayings derived and not yet seen in the ledger.
+    pub(super) unsaid: Vec<Saying>,
+}
+
+impl Snapshot {
+    /// A snapshot of folds that belong together.
+    pub(super) const fn new(root: Hash, governance: Governance, slo: Slo, metrics: BTreeMap<u32, MetricsState>, files: FileState, unsaid: Vec<Saying>) -> Self {
+        Self { root, governance, slo, metrics, files, unsaid }
+    }
+
+    /// Whether it was taken from this ledger.
+    pub(super) fn matches(&self, governance: &dyn EntrySource) -> bool {
+        self.governance.size <= governance.size() && governance.root_at(self.governance.size).is_ok_and(|root| root == self.root)
+    }
+}
+
+/// The cache.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    db: sled::Db,
+    snapshots: sled::Tree,
+    ids: sled::Tree,
+}
+
+/// Claims in the cache.
+#[derive(Debug, Clone)]
+pub struct CacheIds(sled::Tree);
+
+fn wrong(error: impl std::fmt::Display) -> SequencerError {
+    SequencerError::Cache(error.to_string())
+}
+
+impl Cache {
+    /// Opens it; what cannot be opened is deleted and made anew.
+    pub fn open(path: &Path) -> Result<Self, SequencerError> {
+        Self::open_as_it_is(path).or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "cache.rebuilt: the cache did not open and is made anew");
+            std::fs::remove_dir_all(path).map_err(super::error::at(path))?;
+            Self::open_as_it_is(path)
+        })
+    }
+
+    /// Opens it, or says why not (another process holds it).
+    pub fn open_as_it_is(path: &Path) -> Result<Self, SequencerError> {
+        let db = sled::Config::new().path(path).cache_capacity(16 << 20).flush_every_ms(None).open().map_err(wrong)?;
+        let snapshots = db.open_tree("snapshots").map_err(wrong)?;
+        let ids = db.open_tree("ids").map_err(wrong)?;
+        Ok(Self { db, snapshots, ids })
+    }
+
+    /// Deletes the cache at `path`.
+    pub fn delete(path: &Path) -> Result<(), SequencerError> {
+        if path.exists() { std::fs::remove_dir_all(path).map_err(super::error::at(path)) } else { Ok(()) }
+    }
+
+    /// The claims.
+    pub fn ids(&self) -> CacheIds {
+        CacheIds(self.ids.clone())
+    }
+
+    /// Keeps a snapshot, and with it every claim made so far.
+    pub fn store(&self, snapshot: &Snapshot) -> Result<(), SequencerError> {
+        let bytes = serde_json::to_vec(snapshot)?;
+        self.snapshots.insert(snapshot.governance.size.to_be_bytes(), bytes).map_err(wrong)?;
+        if self.snapshots.len() > SNAPSHOTS_MAX {
+            let keys: Vec<_> = self.snapshots.iter().keys().filter_map(Result::ok).collect();
+            for key in keys.iter().take(SNAPSHOTS_MAX / 2).step_by(2) {
+                self.snapshots.remove(key).map_err(wrong)?;
+            }
+        }
+        self.db.flush().map_err(wrong)?;
+        Ok(())
+    }
+
+    /// The last snapshot at or before `size` entries.
+    pub fn snapshot_before(&self, size: u64) -> Option<Snapshot> {
+        let (_, bytes) = self.snapshots.range(..=size.to_be_bytes()).next_back()?.ok()?;
+        serde_json::from_slice(&bytes).inspect_err(|error| tracing::warn!(%error, "cache.snapshot_unreadable: folding from nothing")).ok()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) -> Result<(), SequencerError> {
+        self.snapshots.clear().map_err(wrong)?;
+        self.ids.clear().map_err(wrong)
+    }
+}
+
+impl IdIndex for CacheIds {
+    fn claimed(&self, identity: &Identity, position: u64) -> Option<Claim> {
+        let value = self.0.get(identity).ok()??;
+        let (at, content) = value.split_at_checked(8)?;
+        let claim = Claim { position: u64::from_be_bytes(at.try_into().ok()?), content: content.try_into().ok()? };
+        Some(claim).filter(|claim| claim.position < position)
+    }
+
+    fn claim(&mut self, identity: &Identity, claim: Claim) {
+        if self.claimed(identity, claim.position).is_some() {
+            return;
+        }
+        let mut value = claim.position.to_be_bytes().to_vec();
+        value.extend_from_slice(&claim.content);
+        if let Err(error) = self.0.insert(identity, value) {
+            // The claim is in the ledger; without it here the next rebuild brings it back.
+            tracing::error!(%error, "cache.claim_lost: run `govledger rebuild`");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The writer's core: ledgers, folds and what follows from an entry. One thread owns it; it reads no clock and spawns nothing.
+//!
+//! For every batch: (1) the entries are framed and hashed; (2) one append makes them durable and signed — a crash before this
+//! loses only what nobody was told of; (3) they are folded, in order — a crash here is made good by the fold at the next start;
+//! (4) what the service has to say about them is kept as *unsaid* until its own entry is folded, so that a crash between a
+//! cut and its alerts says them at the next start; (5) the caller is answered.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ledger::key::LedgerKey;
+use ledger::{EntrySource, Ledger};
+
+use super::cache::{Cache, CacheIds, Snapshot};
+use super::data_dir::{DataDir, metrics_number};
+use super::error::{SequencerError, of};
+use super::files::FileState;
+use super::metrics::{LedgerRecords, MetricsChunk, MetricsState, Pending, Prepare, keep_large};
+use super::past::follow;
+use super::sayings::Saying;
+use super::shared::Shared;
+use crate::domain::cut::{Cut, CutLedger};
+use crate::domain::event::Event;
+use crate::domain::leaf::{self, Header};
+use crate::domain::metric::TimeFields;
+use crate::domain::policy::Policy;
+use crate::domain::report::Identity;
+use crate::domain::settings::SourceSettings;
+use crate::domain::time::Time;
+use crate::projection::governance::{Applied, Governance, Verdict};
+use crate::projection::slo::{Finding, Slo};
+
+/// Governance entries between snapshots.
+const SNAPSHOT_ENTRIES: u64 = 4_096;
+/// Entries read at once when a metrics ledger is scanned at start.
+const SCAN_ENTRIES: u64 = 65_536;
+
+/// A governance entry on its way in. Its time becomes the later of its own and that of the entry before.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// What the intake knows.
+    pub header: Header,
+    /// The bytes as received.
+    pub body: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Outcome {
+    /// Its position.
+    pub position: u64,
+    /// Its time.
+    pub time: Time,
+    /// What it counts for.
+    pub verdict: Verdict,
+}
+
+/// The writer's core.
+#[derive(Debug)]
+pub struct Core {
+    data_dir: DataDir,
+    node_key: LedgerKey,
+    governance: Ledger,
+    metrics: BTreeMap<u32, Ledger>,
+    pending: BTreeMap<u32, Pending>,
+    cache: Cache,
+    ids: CacheIds,
+    files: FileState,
+    unsaid: Vec<(Identity, Saying)>,
+    snapshot_at: u64,
+    shared: Arc<Shared>,
+    embedded: bool,
+}
+
+impl Core {
+    /// Opens everything, recovers, and folds what follows the last snapshot.
+    pub fn open(data_dir: DataDir, times: TimeFields) -> Result<Self, SequencerError> {
+        let node_key = data_dir.node_key()?;
+        let embedded = data_dir.settings().source == SourceSettings::Embedded;
+        let governance = open_ledger(&data_dir, "governance", &data_dir.settings().entry()?)?;
+        let mut metrics = BTreeMap::new();
+        for name in data_dir.ledgers()? {
+            if let Some(number) = metrics_number(&name) {
+                metrics.insert(number, open_ledger(&data_dir, &name, &data_dir.settings().metrics(number)?.entry()?)?);
+            }
+        }
+        let cache = Cache::open(&data_dir.root().join("cache"))?;
+        let snapshot = usable_snapshot(&cache, &governance, &metrics);
+        let (state, slo, metrics_state, files, unsaid) = match snapshot {
+            Some(snapshot) => (snapshot.governance, snapshot.slo, snapshot.metrics, snapshot.files, snapshot.unsaid),
+            None => {
+                cache.clear()?;
+                (Governance::default(), Slo::default(), BTreeMap::new(), FileState::default(), Vec::new())
+            }
+        };
+        tracing::info!(from = state.size, to = governance.size(), "fold.started");
+        let mut readers: BTreeMap<String, _> = metrics.iter().map(|(number, ledger)| (format!("metrics-{number}"), ledger.reader())).collect();
+        readers.insert("governance".to_owned(), governance.reader());
+        let snapshot_at = state.size;
+        let shared = Arc::new(Shared::new(state, slo, metrics_state, readers, Some(cache.clone())));
+        let ids = cache.ids();
+        let unsaid = unsaid.into_iter().map(|saying| (saying.identity(), saying)).collect();
+        let mut core = Self { data_dir, node_key, governance, pending: BTreeMap::new(), metrics, cache, ids, files, unsaid, snapshot_at, shared, embedded };
+        let numbers: Vec<u32> = core.metrics.keys().copied().collect();
+        for number in numbers {
+            core.scan_metrics(number, &times)?;
+        }
+        core.replay()?;
+        Ok(core)
+    }
+
+    /// Takes note of the metrics entries that follow the snapshot.
+    fn scan_metrics(&mut self, number: u32, times: &TimeFields) -> Result<(), SequencerError> {
+        let Some(ledger) = self.metrics.get(&number) else { return Ok(()) };
+        let reader = ledger.reader();
+        let prepare = Prepare::new(self.data_dir.blobs(), times.clone());
+        let mut from = self.shared.metrics().get(&number).map_or(1, |state| state.size.max(1));
+        while from < reader.size() {
+            let to = reader.size().min(from + SCAN_ENTRIES);
+            let mut chunk = MetricsChunk::default();
+            let mut failed = Ok(());
+            reader
+                .for_each_entry(from..to, |_, entry| {
+                    failed = prepare.review(&mut chunk, entry);
+                    if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+                .map_err(of("metrics"))?;
+            failed?;
+            self.note(number, from, &chunk);
+            from = to;
+        }
+        self.shared.metrics_mut().entry(number).or_default().size = reader.size();
+        Ok(())
+    }
+
+    fn note(&mut self, number: u32, first: u64, chunk: &MetricsChunk) {
+        for (index, file, line) in &chunk.files {
+            self.files.see_line(first + index, *file, *line);
+        }
+        self.shared.metrics_mut().entry(number).or_default().see_chunk(first, chunk);
+    }
+
+    /// Folds the governance entries that follow the snapshot.
+    fn replay(&mut self) -> Result<(), SequencerError> {
+        let reader = self.governance.reader();
+        let from = self.shared.governance().size;
+        for entry in reader.entries(from..reader.size()) {
+            let (position, entry) = entry.map_err(of("governance"))?;
+            self.fold(position, &entry)?;
+        }
+        self.shared.announce();
+        Ok(())
+    }
+
+    /// What readers share with this writer.
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The data directory.
+    pub const fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// How far files were read.
+    pub const fn files(&self) -> &FileState {
+        &self.files
+    }
+
+    /// Whether order comes from this node's own queue.
+    pub const fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Appends governance entries, durably, and folds them.
+    pub fn append_governance(&mut self, items: Vec<Incoming>) -> Result<Vec<Outcome>, SequencerError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut time = self.shared.governance().time;
+        let mut entries = Vec::with_capacity(items.len());
+        for Incoming { mut header, body } in items {
+            time = time.max(header.time);
+            header.time = time;
+            entries.push(self.entry(header, &body)?);
+        }
+        let range = self.governance.append_entries(&entries).map_err(of("governance"))?;
+        // Durable and signed from here on.
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for (position, entry) in range.zip(&entries) {
+            let applied = self.fold(position, entry)?;
+            outcomes.push(Outcome { position, time: applied.time, verdict: applied.verdict });
+        }
+        self.shared.announce();
+        Ok(outcomes)
+    }
+
+    fn entry(&self, mut header: Header, body: &[u8]) -> Result<Vec<u8>, SequencerError> {
+        let mut entry = header.line();
+        if entry.len() + body.len() > ledger::ENTRY_BYTES_MAX {
+            header.oversize = Some(keep_large(&self.data_dir.blobs(), body)?);
+            return Ok(header.line());
+        }
+        entry.extend_from_slice(body);
+        Ok(entry)
+    }
+
+    /// Folds one durable governance entry and keeps what follows from it.
+    fn fold(&mut self, position: u64, entry: &[u8]) -> Result<Applied, SequencerError> {
+        if let Ok(leaf) = leaf::split(entry) {
+            self.files.see(position, &leaf.header);
+        }
+        let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
+        let sources: BTreeMap<u32, ledger::Reader> = self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
+        let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
+        let mut records = LedgerRecords::with_pending(sources, &self.pending);
+        let findings = follow(&mut self.shared.slo_mut(), &applied, &mut records)?;
+        if applied.verdict == Verdict::Admitted {
+            self.settle(&applied);
+            if let Some(Event::Cut(cut)) = &applied.event {
+                self.after_cut(cut, findings)?;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// An entry of the service was folded: it is said. One that this node did not derive itself is an integrity alarm.
+    fn settle(&mut self, applied: &Applied) {
+        let saying = match &applied.event {
+            Some(Event::Alert(alert)) => Saying::alert(alert),
+            Some(Event::EngineProven(proven)) => Saying::engine_proven(proven),
+            Some(Event::WaiverExpired { waiver, expired }) => Saying::waiver_expired(waiver, *expired),
+            _ => return,
+        };
+        let identity = saying.identity();
+        let before = self.unsaid.len();
+        self.unsaid.retain(|(unsaid, _)| *unsaid != identity);
+        if self.unsaid.len() == before {
+            self.shared.status.integrity_alarms.fetch_add(1, Ordering::SeqCst);
+            tracing::error!(position = applied.position, event_type = applied.about.event_type, "integrity.underived: an entry of the service that this node does not derive itself");
+        }
+    }
+
+    /// Checks a cut against the ledgers here and keeps what it brought to light.
+    fn after_cut(&mut self, cut: &Cut, findings: Vec<Finding>) -> Result<(), SequencerError> {
+        for listed in &cut.ledgers {
+            if let Some(ledger) = self.metrics.get(&listed.ledger)
+                && ledger.size() >= listed.size
+                && ledger.root_at(listed.size).map_err(of("metrics"))? != listed.root
+            {
+                self.shared.status.integrity_alarms.fetch_add(1, Ordering::SeqCst);
+                tracing::error!(ledger = listed.ledger, size = listed.size, instant = %cut.instant, "integrity.root: the cut names another root than this node's");
+            }
+        }
+        let mut sayings = Vec::new();
+        {
+            let governance = self.shared.governance();
+            for finding in findings {
+                sayings.push(match finding {
+                    Finding::Firing(draft) | Finding::Resolved(draft) => {
+                        let mut alert = draft.alert;
+                        alert.covered_by = governance.waivers.covers(&alert.stack, &alert.engine_hash, alert.rule, cut.instant).map(str::to_owned);
+                        Saying::alert(&alert)
+                    }
+                    Finding::Proven(proven) => Saying::engine_proven(&proven),
+                });
+            }
+            sayings.extend(governance.waivers.due(cut.instant).iter().map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)));
+        }
+        for saying in sayings {
+            let identity = saying.identity();
+            if !self.unsaid.iter().any(|(unsaid, _)| *unsaid == identity) {
+                self.unsaid.push((identity, saying));
+            }
+        }
+        for (number, pending) in &mut self.pending {
+            pending.release(cut.size_of(*number));
+        }
+        Ok(())
+    }
+
+    /// What was derived and is not yet in the ledger, sealed.
+    pub fn unsaid(&self) -> Result<Vec<String>, SequencerError> {
+        self.unsaid.iter().map(|(_, saying)| Ok(saying.seal(&self.node_key)?)).collect()
+    }
+
+    /// Says what is unsaid, in this node's own order. For embedded mode; in Kafka mode it is produced.
+    pub fn say_unsaid(&mut self) -> Result<(), SequencerError> {
+        let sayings: Vec<Saying> = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();
+        self.say(&sayings, Time::default())?;
+        Ok(())
+    }
+
+    /// Appends sayings dated `time`, or like the entry before where that is later.
+    pub fn say(&mut self, sayings: &[Saying], time: Time) -> Result<Vec<Outcome>, SequencerError> {
+        let first = self.governance.size();
+        let seal = |(index, saying): (u64, &Saying)| {
+            Ok(Incoming { header: Header { serial: Some(first + index), ..Header::at(time) }, body: saying.seal(&self.node_key)?.into_bytes() })
+        };
+        let items = (0..).zip(sayings).map(seal).collect::<Result<Vec<_>, SequencerError>>()?;
+        self.append_governance(items)
+    }
+
+    /// The cut of `instant` over everything durable here, then what it brings to light.
+    pub fn make_cut(&mut self, instant: Time) -> Result<(), SequencerError> {
+        let ledgers = self.metrics.iter().map(|(number, ledger)| CutLedger { ledger: *number, size: ledger.size(), root: ledger.root() }).collect();
+        self.say(&[Saying::cut(&Cut { instant, ledgers, missing: Vec::new() })], instant)?;
+        self.say_unsaid()?;
+        self.snapshot_if_due()
+    }
+
+    /// Appends metric records to `metrics-<number>`, durably.
+    pub fn append_metrics(&mut self, number: u32, chunks: Vec<MetricsChunk>) -> Result<Range<u64>, SequencerError> {
+        let name = format!("metrics-{number}");
+        let ledger = self.metrics.get_mut(&number).ok_or_else(|| SequencerError::Invalid { what: "ledger".to_owned(), value: name.clone(), reason: "there is no such ledger here".to_owned() })?;
+        let (mut framed, mut rest) = (Vec::with_capacity(chunks.len()), Vec::with_capacity(chunks.len()));
+        for mut chunk in chunks {
+            framed.push(std::mem::take(&mut chunk.chunk));
+            rest.push(chunk);
+        }
+        let range = ledger.append(&framed).map_err(of(&name))?;
+        // Durable and signed from here on.
+        let mut first = range.start;
+        for mut chunk in rest {
+            self.note(number, first, &chunk);
+            let count = chunk.len() as u64;
+            chunk.batch.first_position = first;
+            self.pending.entry(number).or_default().push(std::mem::take(&mut chunk.batch));
+            first += count;
+        }
+        Ok(range)
+    }
+
+    /// Makes the ledger of a partition, where there is none yet.
+    pub fn ensure_metrics(&mut self, number: u32) -> Result<(), SequencerError> {
+        if self.metrics.contains_key(&number) {
+            return Ok(());
+        }
+        let name = format!("metrics-{number}");
+        let ledger = self.data_dir.create_ledger(&name, &self.data_dir.settings().metrics(number)?.entry()?)?;
+        self.shared.add_reader(&name, ledger.reader());
+        self.shared.metrics_mut().insert(number, MetricsState { size: 1, ..MetricsState::default() });
+        self.metrics.insert(number, ledger);
+        Ok(())
+    }
+
+    /// The saying that puts `policy` in force, where it is newer than what is.
+    pub fn policy_saying(&self, policy: &Policy) -> Result<Option<Saying>, SequencerError> {
+        let governance = self.shared.governance();
+        match governance.policy_position {
+            Some(position) if policy.revision == governance.policy.revision => {
+                if *policy == governance.policy { Ok(None) } else { Err(SequencerError::PolicyConflict { revision: policy.revision, position }) }
+            }
+            Some(_) if policy.revision < governance.policy.revision => {
+                tracing::warn!(configured = policy.revision, in_force = governance.policy.revision, "policy.older: the configured policy is older than what is in force");
+                Ok(None)
+            }
+            None if policy.revision == 0 && *policy == Policy::default() => Ok(None),
+            Some(_) | None => Ok(Some(Saying::policy_revised(policy))),
+        }
+    }
+
+    /// Latest time of a record or report; none while there was neither.
+    pub fn last_activity(&self) -> Option<Time> {
+        let records = self.shared.metrics().values().map(|state| state.last_time).max();
+        records.into_iter().chain([self.shared.governance().last_report]).max().filter(|time| *time > Time::default())
+    }
+
+    /// Keeps a snapshot where enough happened since the last.
+    pub fn snapshot_if_due(&mut self) -> Result<(), SequencerError> {
+        if self.governance.size() >= self.snapshot_at + SNAPSHOT_ENTRIES { self.snapshot() } else { Ok(()) }
+    }
+
+    /// Keeps a snapshot of the folds.
+    pub fn snapshot(&mut self) -> Result<(), SequencerError> {
+        let governance = self.shared.governance().clone();
+        let root = self.governance.root_at(governance.size).map_err(of("governance"))?;
+        let unsaid = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();
+        self.snapshot_at = governance.size;
+        let snapshot = Snapshot::new(root, governance, self.shared.slo().clone(), self.shared.metrics().clone(), self.files.clone(), unsaid);
+        self.cache.store(&snapshot)
+    }
+}
+
+fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
+    let (ledger, recovery) = Ledger::open(&data_dir.ledger_dir(name), &data_dir.origin(name), data_dir.ledger_key()?, ledger::Options::default()).map_err(of(name))?;
+    if !recovery.was_clean() {
+        tracing::warn!(ledger = name, ?recovery, "ledger.recovered: the last stop was not clean");
+    }
+    if ledger.reader().entry(0).map_err(of(name))? != first_entry {
+        return Err(SequencerError::OtherSettings { ledger: name.to_owned(), path: data_dir.root().join("settings.json") });
+    }
+    Ok(ledger)
+}
+
+/// The last snapshot, where it fits all ledgers here.
+fn usable_snapshot(cache: &Cache, governance: &Ledger, metrics: &BTreeMap<u32, Ledger>) -> Option<Snapshot> {
+    let snapshot = cache.snapshot_before(governance.size())?;
+    let fits = snapshot.matches(&governance.reader()) && snapshot.metrics.iter().all(|(number, state)| metrics.get(number).is_some_and(|ledger| state.size <= ledger.size()));
+    if !fits {
+        tracing::warn!(size = snapshot.governance.size, "cache.snapshot_rejected: it does not fit the ledgers; folding from nothing");
+    }
+    fits.then_some(snapshot)
+}

@@ -1,0 +1,250 @@
+//! The data directory: where everything lies, and how it is made.
+//!
+//! ```text
+//! settings.json      the governance ledger's first entry; handed to further nodes
+//! node.json          this node's name; written last, so that it marks a finished `init`
+//! keys/ledger.pem    signs checkpoints      keys/node.pem   signs envelopes       (0600)
+//! governance/ metrics-<n>/                  the ledgers
+//! blobs/             records too large for an entry, by their SHA-256
+//! cache/             sled; may be deleted at any time
+//! service.json       where the running service listens, with a token for this directory's owner (0600)
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ledger::key::LedgerKey;
+use serde::{Deserialize, Serialize};
+
+use super::error::{SequencerError, at, of};
+use crate::domain::envelope::hex;
+use crate::domain::principal::token_sha256;
+use crate::domain::settings::{FORMAT, FirstAdmin, NodeKey, RULES_VERSION, Settings, SourceSettings};
+use crate::domain::time::Time;
+
+/// A data directory that `init` has finished.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    root: PathBuf,
+    node: String,
+    settings: Settings,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeFile {
+    node: String,
+}
+
+/// What `init` is asked for.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// The node's name: first part of every origin.
+    pub node: String,
+    /// Where the order of entries comes from.
+    pub source: SourceSettings,
+    /// Name of the first admin.
+    pub admin: String,
+    /// Settings made by the first node's `init`, for a further node.
+    pub settings: Option<Settings>,
+    /// Names and public keys (hex) of further nodes whose envelopes are to have effect.
+    pub further_node_keys: Vec<NodeKey>,
+    /// The present.
+    pub now: Time,
+}
+
+/// What `init` made.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The directory.
+    pub data_dir: DataDir,
+    /// The first admin's token: shown once, kept nowhere. None for a further node.
+    pub admin_token: Option<String>,
+}
+
+/// Makes a token: `glt_` and 32 random bytes in hex.
+pub fn new_token() -> Result<String, SequencerError> {
+    Ok(format!("glt_{}", hex(&random()?)))
+}
+
+fn random() -> Result<[u8; 32], SequencerError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| SequencerError::Invalid { what: "the system's random source".to_owned(), value: String::new(), reason: error.to_string() })?;
+    Ok(bytes)
+}
+
+impl DataDir {
+    /// Makes the directory, its keys and its ledgers. Repeating it after a crash goes on where it was cut off.
+    pub fn init(root: &Path, options: InitOptions) -> Result<Initialised, SequencerError> {
+        if root.join("node.json").exists() {
+            return Err(SequencerError::AlreadyInitialised { path: root.to_owned() });
+        }
+        check_node_name(&options.node)?;
+        let keys = root.join("keys");
+        fs::create_dir_all(&keys).map_err(at(&keys))?;
+        for name in ["ledger.pem", "node.pem"] {
+            let path = keys.join(name);
+            if !path.exists() {
+                LedgerKey::generate(random()?).store(&path).map_err(of(name))?;
+            }
+        }
+        // A crash before node.json leaves settings whose admin token nobody has seen: they are made anew with a new token,
+        // and so is the governance ledger, which holds nothing but them.
+        let (settings, admin_token) = match options.settings {
+            Some(settings) => (settings, None),
+            None => {
+                let token = new_token()?;
+                let node_key = NodeKey { node: options.node.clone(), public_key: hex(&LedgerKey::load(&keys.join("node.pem")).map_err(of("node key"))?.public()) };
+                let settings = Settings {
+                    ledger: "governance".to_owned(),
+                    format: FORMAT,
+                    rules_version: RULES_VERSION,
+                    created: options.now,
+                    source: options.source,
+                    entry_bytes_max: ledger::ENTRY_BYTES_MAX,
+                    node_keys: std::iter::once(node_key).chain(options.further_node_keys).collect(),
+                    admin: FirstAdmin { name: options.admin, token_sha256: token_sha256(&token) },
+                };
+                (settings, Some(token))
+            }
+        };
+        for unfinished in ["governance", "metrics-0"] {
+            let path = root.join(unfinished);
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(at(&path))?;
+            }
+        }
+        write_durably(&root.join("settings.json"), &serde_json::to_vec_pretty(&settings)?, 0o644)?;
+        let data_dir = Self { root: root.to_owned(), node: options.node, settings };
+        data_dir.create_ledger("governance", &data_dir.settings.entry()?)?;
+        if data_dir.settings.source == SourceSettings::Embedded {
+            data_dir.create_ledger("metrics-0", &data_dir.settings.metrics(0)?.entry()?)?;
+        }
+        write_durably(&root.join("node.json"), &serde_json::to_vec_pretty(&NodeFile { node: data_dir.node.clone() })?, 0o644)?;
+        Ok(Initialised { data_dir, admin_token })
+    }
+
+    /// Opens a finished directory.
+    pub fn open(root: &Path) -> Result<Self, SequencerError> {
+        let node_path = root.join("node.json");
+        if !node_path.exists() {
+            return Err(SequencerError::NotInitialised { path: root.to_owned() });
+        }
+        let NodeFile { node } = read_json(&node_path)?;
+        check_node_name(&node)?;
+        let settings: Settings = read_json(&root.join("settings.json"))?;
+        if settings.rules_version > RULES_VERSION || settings.format > FORMAT {
+            return Err(SequencerError::UnknownRules { found: settings.rules_version.max(settings.format), known: RULES_VERSION });
+        }
+        Ok(Self { root: root.to_owned(), node, settings })
+    }
+
+    /// Creates a ledger with its first entry and its verifier key beside it; returns its writer.
+    pub(super) fn create_ledger(&self, name: &str, first_entry: &[u8]) -> Result<ledger::Ledger, SequencerError> {
+        let key = self.ledger_key()?;
+        let vkey = key.verifier_key(&self.origin(name));
+        write_durably(&self.root.join("keys").join(format!("{name}.vkey")), format!("{vkey}\n").as_bytes(), 0o644)?;
+        ledger::Ledger::create(&self.ledger_dir(name), &self.origin(name), key, ledger::Options::default(), first_entry).map_err(of(name))
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The governance ledger's first entry.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The origin of a ledger: `<node>/<ledger>`.
+    pub fn origin(&self, ledger: &str) -> String {
+        format!("{}/{ledger}", self.node)
+    }
+
+    /// Where a ledger lies.
+    pub fn ledger_dir(&self, ledger: &str) -> PathBuf {
+        self.root.join(ledger)
+    }
+
+    /// Where large records lie.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// The key that signs checkpoints.
+    pub fn ledger_key(&self) -> Result<LedgerKey, SequencerError> {
+        LedgerKey::load(&self.root.join("keys/ledger.pem")).map_err(of("ledger key"))
+    }
+
+    /// The key that signs envelopes.
+    pub fn node_key(&self) -> Result<LedgerKey, SequencerError> {
+        LedgerKey::load(&self.root.join("keys/node.pem")).map_err(of("node key"))
+    }
+
+    /// The verifier key of a ledger. Needs no secret.
+    pub fn verifier_key(&self, ledger: &str) -> Result<ledger::note::VerifierKey, SequencerError> {
+        let path = self.root.join("keys").join(format!("{ledger}.vkey"));
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        ledger::note::VerifierKey::parse(text.trim()).map_err(|error| SequencerError::Invalid { what: path.display().to_string(), value: text, reason: error.to_string() })
+    }
+
+    /// Names of the ledgers here: `governance`, then `metrics-<n>` by number.
+    pub fn ledgers(&self) -> Result<Vec<String>, SequencerError> {
+        let mut numbers = BTreeSet::new();
+        for entry in fs::read_dir(&self.root).map_err(at(&self.root))? {
+            let name = entry.map_err(at(&self.root))?.file_name();
+            if let Some(number) = name.to_str().and_then(metrics_number) {
+                numbers.insert(number);
+            }
+        }
+        Ok(std::iter::once("governance".to_owned()).chain(numbers.into_iter().map(|number| format!("metrics-{number}"))).collect())
+    }
+
+    /// A reader of each ledger, opened without a lock: the service may be writing.
+    pub fn readers(&self) -> Result<Vec<(String, ledger::Reader)>, SequencerError> {
+        let open = |name: String| {
+            let reader = ledger::Reader::open(&self.ledger_dir(&name), &self.verifier_key(&name)?).map_err(of(&name))?;
+            Ok((name, reader))
+        };
+        self.ledgers()?.into_iter().map(open).collect()
+    }
+}
+
+/// The n of `metrics-<n>`.
+pub fn metrics_number(ledger: &str) -> Option<u32> {
+    ledger.strip_prefix("metrics-")?.parse().ok()
+}
+
+fn check_node_name(node: &str) -> Result<(), SequencerError> {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    if node.is_empty() || node.len() > 128 || !node.chars().all(fits) {
+        return Err(SequencerError::Invalid { what: "node name".to_owned(), value: node.to_owned(), reason: "letters, digits, '-', '.' and '_' only, at most 128".to_owned() });
+    }
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SequencerError> {
+    let text = fs::read_to_string(path).map_err(at(path))?;
+    serde_json::from_str(&text).map_err(|error| SequencerError::Invalid { what: path.display().to_string(), value: crate::domain::refusal::quoted(&text), reason: error.to_string() })
+}
+
+/// Writes a small file so that after a crash it is there whole or not at all.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SequencerError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(at(parent))?;
+    let temporary = path.with_extension("tmp");
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(at(&temporary))?;
+    file.write_all(bytes).map_err(at(&temporary))?;
+    file.sync_all().map_err(at(&temporary))?;
+    fs::rename(&temporary, path).map_err(at(path))?;
+    fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(at(parent))
+}

@@ -1,0 +1,289 @@
+//! How everything else reaches the writer: bounded, and in Kafka mode through the broker.
+//!
+//! Embedded, what is handed in goes to the writer's queue. In Kafka mode it is produced to the topic and takes effect when
+//! this node's own consumer reads it; the caller waits for that, up to a limit.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
+use std::time::Duration;
+
+use ledger::key::LedgerKey;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::backfill::BackfillStep;
+use super::core::{Incoming, Outcome};
+use super::data_dir::DataDir;
+use super::error::SequencerError;
+use super::metrics::{MetricsChunk, Prepare};
+use super::run::{Body, Message, Running};
+use super::sayings::command_event;
+use super::shared::Shared;
+use crate::clock::Clock;
+use crate::domain::command::{Command, NOT_AFTER_SECONDS, Request, command_id};
+use crate::domain::event::FileRegistered;
+use crate::domain::leaf::Header;
+use crate::domain::metric::TimeFields;
+use crate::domain::principal::Role;
+use crate::domain::time::Time;
+use crate::projection::governance::Verdict;
+
+/// Bytes waiting in the queue at the most; with 4,096 messages of headers this bounds its memory.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// How long a caller waits for its own entry to be applied.
+const APPLIED_WITHIN: Duration = Duration::from_secs(10);
+/// When to come again after finding the queue full.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Bytes handed in, with what the intake knows of them.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Source, submitter, content type; its time is set by whoever orders it.
+    pub header: Header,
+    /// As received.
+    pub body: Vec<u8>,
+}
+
+/// Where a produced record landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Produced {
+    /// Partition.
+    pub partition: u32,
+    /// Offset.
+    pub offset: u64,
+}
+
+/// A record that did not reach the broker, or not for sure.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker did not confirm: {0}")]
+pub struct ProduceError(pub String);
+
+type ProduceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Produced>, ProduceError>> + Send + 'a>>;
+
+/// Produces to the topics of Kafka mode.
+pub trait Producer: Send + Sync + std::fmt::Debug {
+    /// To the governance topic, in order.
+    fn governance(&self, items: Vec<Submission>) -> ProduceFuture<'_>;
+    /// To the metrics topic.
+    fn metrics(&self, items: Vec<Submission>) -> ProduceFuture<'_>;
+}
+
+/// Why something handed in was not taken, or not for sure.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full.
+    #[error("the queue is full; come again in {retry_after_s} s")]
+    Busy {
+        /// Seconds.
+        retry_after_s: u64,
+    },
+    /// The writer has stopped.
+    #[error("the writer has stopped: {0}")]
+    Stopped(String),
+    /// The broker.
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    /// It is on its way, and was not applied in time.
+    #[error("not applied within {} s; it may still be", APPLIED_WITHIN.as_secs())]
+    NotYet,
+    /// It cannot be written.
+    #[error(transparent)]
+    Sequencer(#[from] Arc<SequencerError>),
+}
+
+/// Reaches the writer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    queue: std::sync::mpsc::SyncSender<Message>,
+    bytes: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    data_dir: Arc<DataDir>,
+    node_key: Arc<LedgerKey>,
+    clock: Clock,
+    times: TimeFields,
+    producer: Option<Arc<dyn Producer>>,
+}
+
+/// How a command ended, so far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// It was decided at this position.
+    Decided(Outcome),
+    /// On its way.
+    Pending,
+}
+
+impl Handle {
+    /// A handle on a running writer; with `producer`, writes go through the broker.
+    pub fn new(running: &Running, data_dir: DataDir, clock: Clock, times: TimeFields, producer: Option<Arc<dyn Producer>>) -> Result<Self, SequencerError> {
+        let node_key = Arc::new(data_dir.node_key()?);
+        Ok(Self { queue: running.queue.clone(), bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), shared: running.shared(), data_dir: Arc::new(data_dir), node_key, clock, times, producer })
+    }
+
+    /// What readers share with the writer.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// The present.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Whether writes go through a broker.
+    pub fn is_kafka(&self) -> bool {
+        self.producer.is_some()
+    }
+
+    /// Makes metrics chunks.
+    pub fn prepare(&self) -> Prepare {
+        Prepare::new(self.data_dir.blobs(), self.times.clone())
+    }
+
+    /// The names under which a logger's record may hold its time.
+    pub const fn times(&self) -> &TimeFields {
+        &self.times
+    }
+
+    /// Hands in governance events, in order; their verdicts.
+    pub async fn submit_events(&self, items: Vec<Submission>) -> Result<Vec<Outcome>, SubmitError> {
+        let Some(producer) = &self.producer else {
+            return self.append_events(items.into_iter().map(|item| Incoming { header: item.header, body: item.body }).collect()).await;
+        };
+        let produced = producer.governance(items).await?;
+        let Some(last) = produced.last().map(|produced| produced.offset) else { return Ok(Vec::new()) };
+        self.applied(last).await?;
+        let governance = self.shared.governance();
+        let outcome = |produced: &Produced| {
+            let position = governance.offsets.position_of(produced.offset, governance.size)?;
+            Some(Outcome { position, time: governance.time, verdict: governance.verdict_at(position) })
+        };
+        Ok(produced.iter().filter_map(outcome).collect())
+    }
+
+    /// Waits until the governance record at `offset` is folded.
+    async fn applied(&self, offset: u64) -> Result<(), SubmitError> {
+        let mut watch = self.shared.watch();
+        let folded = async {
+            while self.shared.governance().offsets.last.is_none_or(|last| last < offset) {
+                if watch.changed().await.is_err() {
+                    return Err(SubmitError::Stopped("it ended".to_owned()));
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(APPLIED_WITHIN, folded).await.unwrap_or(Err(SubmitError::NotYet))
+    }
+
+    /// Straight to the writer: embedded mode's way in, and the consumer's.
+    pub async fn append_events(&self, items: Vec<Incoming>) -> Result<Vec<Outcome>, SubmitError> {
+        let bytes = items.iter().map(|item| item.body.len() + 256).sum();
+        self.ask(bytes, |reply| Body::Governance { items, reply: Some(reply) }).await
+    }
+
+    /// Straight to the writer: metric records that are to be entries of `metrics-<ledger>`.
+    pub async fn append_metrics(&self, ledger: u32, chunk: MetricsChunk) -> Result<Range<u64>, SubmitError> {
+        let bytes = chunk.bytes();
+        self.ask(bytes, |reply| Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) }).await
+    }
+
+    /// Produces metric records to the broker, at least once.
+    pub async fn produce_metrics(&self, items: Vec<Submission>) -> Result<Vec<Produced>, SubmitError> {
+        match &self.producer {
+            Some(producer) => Ok(producer.metrics(items).await?),
+            None => Err(SubmitError::Stopped("there is no broker in embedded mode".to_owned())),
+        }
+    }
+
+    /// Puts a command by an authenticated principal into its envelope and hands it in.
+    pub async fn command(&self, principal: &str, role: Role, idempotency_key: &str, request: Request) -> Result<(String, CommandOutcome), SubmitError> {
+        let now = self.now();
+        let genesis = self.shared.governance().genesis.parse().map_err(|_| SubmitError::Stopped("the governance ledger has no first entry".to_owned()))?;
+        let command = Command {
+            command_id: command_id(principal, idempotency_key),
+            principal: principal.to_owned(),
+            role,
+            not_after: now.plus_seconds(NOT_AFTER_SECONDS),
+            governance: genesis,
+            authenticated_by: "token".to_owned(),
+            request,
+        };
+        let body = command_event(&command, &self.node_key).map_err(|error| Arc::new(SequencerError::from(error)))?.into_bytes();
+        let submission = Submission { header: Header { submitter: Some(principal.to_owned()), ..Header::default() }, body };
+        match self.submit_events(vec![submission]).await {
+            Ok(outcomes) => match outcomes.into_iter().next() {
+                Some(outcome) => Ok((command.command_id, CommandOutcome::Decided(self.first_outcome(outcome)))),
+                None => Ok((command.command_id, CommandOutcome::Pending)),
+            },
+            Err(SubmitError::NotYet) => Ok((command.command_id, CommandOutcome::Pending)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A repeat returns the outcome of the first.
+    fn first_outcome(&self, outcome: Outcome) -> Outcome {
+        match outcome.verdict {
+            Verdict::Duplicate { of } => Outcome { position: of, time: outcome.time, verdict: self.shared.governance().verdict_at(of) },
+            Verdict::Admitted | Verdict::Refused(_) => outcome,
+        }
+    }
+
+    /// One step of a backfill.
+    pub async fn backfill(&self, step: BackfillStep) -> Result<Vec<Verdict>, SubmitError> {
+        let bytes = step.metrics.iter().map(MetricsChunk::bytes).sum::<usize>() + step.governance.iter().map(|line| line.body.len()).sum::<usize>();
+        self.ask(bytes, |reply| Body::Backfill { step, reply }).await
+    }
+
+    /// The backfill is over: live cuts may be made.
+    pub fn backfill_end(&self) {
+        // A writer that has stopped makes no cuts.
+        let _ = self.queue.try_send(Message { body: Body::BackfillEnd, _permit: None });
+    }
+
+    /// Says that a file has a number.
+    pub async fn register_file(&self, file: FileRegistered, time: Time) -> Result<(), SubmitError> {
+        self.ask(256, |reply| Body::File { file, time, reply }).await
+    }
+
+    /// How far file `number` was read.
+    pub async fn file_progress(&self, number: u64) -> Result<Option<super::FileProgress>, SubmitError> {
+        self.ask(0, |reply| Body::Progress { file: number, reply }).await
+    }
+
+    /// Makes the ledger of a partition, where there is none yet.
+    pub async fn ensure_metrics(&self, number: u32) -> Result<(), SubmitError> {
+        self.ask(0, |reply| Body::Partition { number, reply }).await
+    }
+
+    /// What this node derived and has not read back yet, sealed: to be produced.
+    pub async fn unsaid(&self) -> Result<Vec<String>, SubmitError> {
+        self.ask(0, |reply| Body::Unsaid { reply }).await
+    }
+
+    /// The node key: seals what is produced.
+    pub fn node_key(&self) -> &LedgerKey {
+        &self.node_key
+    }
+
+    async fn ask<T>(&self, bytes: usize, body: impl FnOnce(oneshot::Sender<Result<T, Arc<SequencerError>>>) -> Body) -> Result<T, SubmitError> {
+        if self.shared.is_poisoned() {
+            return Err(SubmitError::Stopped("an I/O error; see the log".to_owned()));
+        }
+        let permits = u32::try_from(bytes.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS })?;
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Message { body: body(reply), _permit: Some(permit) }).map_err(|error| match error {
+            TrySendError::Full(_) => SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS },
+            TrySendError::Disconnected(_) => SubmitError::Stopped("an error; see the log".to_owned()),
+        })?;
+        let answer = answer.await.map_err(|_| SubmitError::Stopped("an error; see the log".to_owned()))?;
+        Ok(answer?)
+    }
+}

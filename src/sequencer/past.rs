@@ -1,0 +1,96 @@
+//! Past states: the same folds, from the nearest snapshot up to an earlier size; from nothing where there is none.
+//!
+//! Works over any [`EntrySource`]: the ledgers of a running service, a data directory at rest, a verified export.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use ledger::EntrySource;
+
+use super::cache::{Cache, CacheIds};
+use super::error::{SequencerError, of};
+use super::metrics::LedgerRecords;
+use crate::domain::event::Event;
+use crate::domain::leaf;
+use crate::domain::time::Time;
+use crate::projection::governance::{Applied, Governance, Verdict};
+use crate::projection::ids::{Claim, IdIndex, MemoryIds};
+use crate::projection::slo::Slo;
+
+/// The folds at a past size.
+#[derive(Debug, Clone, Default)]
+pub struct PastView {
+    /// Governance alone.
+    pub governance: Governance,
+    /// The metrics folds, up to the last cut before.
+    pub slo: Slo,
+}
+
+/// Claims made while folding, over those that the cache knows.
+struct Overlay<'a> {
+    cached: Option<CacheIds>,
+    own: MemoryIds,
+    _cache: std::marker::PhantomData<&'a Cache>,
+}
+
+impl IdIndex for Overlay<'_> {
+    fn claimed(&self, identity: &crate::domain::report::Identity, position: u64) -> Option<Claim> {
+        self.own.claimed(identity, position).or_else(|| self.cached.as_ref().and_then(|cached| cached.claimed(identity, position)))
+    }
+
+    fn claim(&mut self, identity: &crate::domain::report::Identity, claim: Claim) {
+        self.own.claim(identity, claim);
+    }
+}
+
+/// Folds `sources` (`governance`, and what metrics ledgers there are) up to `size` governance entries.
+pub fn fold_to(sources: &BTreeMap<String, &dyn EntrySource>, cache: Option<&Cache>, size: u64) -> Result<PastView, SequencerError> {
+    let Some(governance) = sources.get("governance") else { return Ok(PastView::default()) };
+    let mut view = PastView::default();
+    if let Some(snapshot) = cache.and_then(|cache| cache.snapshot_before(size))
+        && snapshot.matches(*governance)
+    {
+        view = PastView { governance: snapshot.governance, slo: snapshot.slo };
+    }
+    let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default(), _cache: std::marker::PhantomData };
+    let mut records = LedgerRecords::new(sources);
+    let mut failed = None;
+    governance
+        .for_each_entry(view.governance.size..size, &mut |position, entry| {
+            let applied = view.governance.apply(position, entry, &mut ids);
+            match follow(&mut view.slo, &applied, &mut records) {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })
+        .map_err(of("governance"))?;
+    failed.map_or(Ok(view), Err)
+}
+
+/// What an applied governance entry means for the metrics folds.
+pub(super) fn follow(slo: &mut Slo, applied: &Applied, records: &mut dyn crate::projection::slo::Records) -> Result<Vec<crate::projection::slo::Finding>, SequencerError> {
+    if applied.verdict != Verdict::Admitted {
+        return Ok(Vec::new());
+    }
+    let Some(event) = &applied.event else { return Ok(Vec::new()) };
+    slo.observe(applied.position, applied.time, applied.about.stack.as_deref(), event);
+    match event {
+        Event::Cut(cut) => Ok(slo.cut(cut, records)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The number of entries, of the first `size`, whose time is not after `time`: entry times never go back.
+pub fn size_at(governance: &dyn EntrySource, size: u64, time: Time) -> Result<u64, SequencerError> {
+    let (mut low, mut high) = (0, size);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let entry = governance.entry(middle).map_err(of("governance"))?;
+        let at = leaf::split(&entry).map(|leaf| leaf.header.time).unwrap_or_default();
+        if at <= time { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}

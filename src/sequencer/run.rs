@@ -1,0 +1,311 @@
+//! The writer's thread: takes from the queue, makes the cuts that are due, appends what came as one batch, answers.
+//!
+//! The queue is bounded in messages here and in bytes by the [`super::Handle`]; whoever finds it full is told to come again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::backfill::BackfillStep;
+use super::core::{Core, Incoming, Outcome};
+use super::error::SequencerError;
+use super::metrics::MetricsChunk;
+use super::sayings::Saying;
+use super::shared::Shared;
+use crate::clock::{Clock, monotonic};
+use crate::domain::cut::{CUT_SECONDS, next_instant};
+use crate::domain::event::FileRegistered;
+use crate::domain::policy::Policy;
+use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::projection::governance::Verdict;
+
+/// Messages waiting at the most. Bytes are bounded by the handle; this bounds what many small ones cost.
+const QUEUE_MESSAGES_MAX: usize = 4_096;
+/// Messages appended as one batch at the most: bounds how long the first waits.
+const BATCH_MESSAGES_MAX: usize = 1_024;
+/// Bytes appended as one batch at the most.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Longest sleep, so that a stop or a clock change is seen.
+const TICK: Duration = Duration::from_millis(500);
+/// A cut that is later than this is left out: the process was suspended, and no cut is made for the time it was down.
+const LATE_CUT_SECONDS: i64 = 60;
+/// Live cuts wait this long after the last step of a backfill.
+const BACKFILL_GRACE_SECONDS: i64 = 30;
+/// Batch figures kept for the metrics page.
+const FIGURES_KEPT: usize = 4_096;
+
+type Reply<T> = oneshot::Sender<Result<T, Arc<SequencerError>>>;
+
+pub(super) enum Body {
+    Governance { items: Vec<Incoming>, reply: Option<Reply<Vec<Outcome>>> },
+    Metrics { ledger: u32, chunk: Box<MetricsChunk>, reply: Option<Reply<Range<u64>>> },
+    Backfill { step: BackfillStep, reply: Reply<Vec<Verdict>> },
+    BackfillEnd,
+    File { file: FileRegistered, time: Time, reply: Reply<()> },
+    Progress { file: u64, reply: Reply<Option<super::FileProgress>> },
+    Partition { number: u32, reply: Reply<()> },
+    Unsaid { reply: Reply<Vec<String>> },
+    Stop,
+}
+
+pub(super) struct Message {
+    pub(super) body: Body,
+    /// The queue's bytes that it takes; given back when it is done.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// How the writer runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Makes cuts as time passes (embedded mode).
+    pub live_cuts: bool,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Put in force at start, where newer.
+    pub policy: Option<Policy>,
+}
+
+/// A running writer.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) queue: SyncSender<Message>,
+    thread: Option<JoinHandle<Result<(), Arc<SequencerError>>>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// Starts the writer's thread.
+pub fn start(mut core: Core, options: Options) -> Result<Running, SequencerError> {
+    if core.is_embedded() {
+        core.say_unsaid()?;
+        if let Some(saying) = options.policy.as_ref().map(|policy| core.policy_saying(policy)).transpose()?.flatten() {
+            core.say(&[saying], Time::default())?;
+        }
+        core.shared().status.caught_up.store(true, Ordering::SeqCst);
+    }
+    let (queue, receiver) = sync_channel(QUEUE_MESSAGES_MAX);
+    let shared = core.shared();
+    let writer = Writer { next_cut: None, backfilling_until: None, core, options, shared: Arc::clone(&shared) };
+    let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(&receiver)).map_err(|source| SequencerError::Io { path: "writer thread".into(), source })?;
+    Ok(Running { queue, thread: Some(thread), shared })
+}
+
+impl Running {
+    /// What readers share with it.
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Lets it finish what is queued, keep a snapshot, and end.
+    pub fn stop(mut self) -> Result<(), Arc<SequencerError>> {
+        // A writer that stopped by itself has closed its queue; joining tells why.
+        let _ = self.queue.send(Message { body: Body::Stop, _permit: None });
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Arc::new(SequencerError::Stopped("the writer's thread panicked".to_owned()))),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Writer {
+    core: Core,
+    options: Options,
+    shared: Arc<Shared>,
+    next_cut: Option<Time>,
+    backfilling_until: Option<Time>,
+}
+
+/// What of one batch goes where.
+#[derive(Default)]
+struct Batch {
+    items: Vec<Incoming>,
+    replies: Vec<(usize, Option<Reply<Vec<Outcome>>>)>,
+    chunks: BTreeMap<u32, Vec<(MetricsChunk, Option<Reply<Range<u64>>>)>>,
+    permits: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+    messages: usize,
+}
+
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Message>) -> Result<(), Arc<SequencerError>> {
+        let result = self.serve(receiver).map_err(Arc::new);
+        if let Err(error) = &result {
+            self.shared.status.poisoned.store(true, Ordering::SeqCst);
+            tracing::error!(%error, "writer.stopped: restart the service to recover");
+        }
+        result
+    }
+
+    fn serve(&mut self, receiver: &Receiver<Message>) -> Result<(), SequencerError> {
+        let mut held = None;
+        loop {
+            self.cuts_due()?;
+            let first = match held.take().map_or_else(|| receiver.recv_timeout(self.sleep()), Ok) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return self.core.snapshot(),
+            };
+            let mut batch = Batch::default();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match self.sort(message, &mut batch) {
+                    Some(other) => {
+                        held = Some(other);
+                        break;
+                    }
+                    None if batch.bytes >= BATCH_BYTES_MAX || batch.messages >= BATCH_MESSAGES_MAX => break,
+                    None => next = receiver.try_recv().ok(),
+                }
+            }
+            self.commit(batch)?;
+            // A message that is no plain append waits until those before it are durable.
+            if let Some(message) = held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }))
+                && self.handle(message)?
+            {
+                return self.core.snapshot();
+            }
+        }
+    }
+
+    /// Puts a plain append into the batch; gives anything else back.
+    fn sort(&self, message: Message, batch: &mut Batch) -> Option<Message> {
+        let Message { body, _permit: permit } = message;
+        match body {
+            Body::Governance { mut items, reply } => {
+                if self.core.is_embedded() {
+                    let now = self.options.clock.now();
+                    items.iter_mut().for_each(|item| item.header.time = now);
+                }
+                batch.bytes += items.iter().map(|item| item.body.len()).sum::<usize>();
+                batch.replies.push((items.len(), reply));
+                batch.items.extend(items);
+            }
+            Body::Metrics { ledger, chunk, reply } => {
+                batch.bytes += chunk.bytes();
+                batch.chunks.entry(ledger).or_default().push((*chunk, reply));
+            }
+            body @ (Body::Backfill { .. } | Body::BackfillEnd | Body::File { .. } | Body::Progress { .. } | Body::Partition { .. } | Body::Unsaid { .. } | Body::Stop) => {
+                return Some(Message { body, _permit: permit });
+            }
+        }
+        batch.permits.extend(permit);
+        batch.messages += 1;
+        None
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), SequencerError> {
+        if batch.messages == 0 {
+            return Ok(());
+        }
+        let began = monotonic();
+        let mut entries = batch.items.len() as u64;
+        for (ledger, chunks) in batch.chunks {
+            let (chunks, replies): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+            let lengths: Vec<u64> = chunks.iter().map(|chunk| chunk.len() as u64).collect();
+            let range = self.core.append_metrics(ledger, chunks)?;
+            entries += range.end - range.start;
+            let mut first = range.start;
+            for (length, reply) in lengths.into_iter().zip(replies) {
+                if let Some(reply) = reply {
+                    // Whoever asked may have gone; the entries are there all the same.
+                    let _ = reply.send(Ok(first..first + length));
+                }
+                first += length;
+            }
+        }
+        let mut outcomes = self.core.append_governance(batch.items)?.into_iter();
+        for (count, reply) in batch.replies {
+            let own: Vec<Outcome> = outcomes.by_ref().take(count).collect();
+            if let Some(reply) = reply {
+                let _ = reply.send(Ok(own));
+            }
+        }
+        self.record(entries, began.elapsed());
+        self.core.snapshot_if_due()
+    }
+
+    fn record(&self, entries: u64, took: Duration) {
+        let mut figures = self.shared.status.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.count += 1;
+        figures.entries += entries;
+        if figures.recent_entries.len() == FIGURES_KEPT {
+            figures.recent_entries.clear();
+            figures.recent_commit_us.clear();
+        }
+        figures.recent_entries.push(entries);
+        figures.recent_commit_us.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Everything that is no plain append. True: stop.
+    fn handle(&mut self, message: Message) -> Result<bool, SequencerError> {
+        match message.body {
+            Body::Backfill { step, reply } => {
+                self.backfilling_until = Some(self.options.clock.now().plus_seconds(BACKFILL_GRACE_SECONDS));
+                let verdicts = self.core.backfill(step)?;
+                let _ = reply.send(Ok(verdicts));
+            }
+            Body::BackfillEnd => self.backfilling_until = None,
+            Body::File { file, time, reply } => {
+                self.core.say(&[Saying::file_registered(&file)], time)?;
+                let _ = reply.send(Ok(()));
+            }
+            Body::Progress { file, reply } => {
+                let _ = reply.send(Ok(self.core.files().get(file)));
+            }
+            Body::Partition { number, reply } => {
+                self.core.ensure_metrics(number)?;
+                let _ = reply.send(Ok(()));
+            }
+            Body::Unsaid { reply } => {
+                let _ = reply.send(self.core.unsaid().map_err(Arc::new));
+            }
+            Body::Stop => return Ok(true),
+            // Plain appends never come here: `sort` takes them.
+            Body::Governance { .. } | Body::Metrics { .. } => {}
+        }
+        Ok(false)
+    }
+
+    /// Makes the cuts that are due. None before the first record or report, none for the time that the process was down.
+    fn cuts_due(&mut self) -> Result<(), SequencerError> {
+        if !self.options.live_cuts {
+            return Ok(());
+        }
+        let now = self.options.clock.now();
+        if self.backfilling_until.is_some_and(|until| now < until) {
+            self.next_cut = None;
+            return Ok(());
+        }
+        let Some(active) = self.core.last_activity() else { return Ok(()) };
+        let after_last = self.shared.governance().last_cut.as_ref().map(|cut| cut.instant.plus_seconds(CUT_SECONDS));
+        let first = now.ceil_to_seconds(CUT_SECONDS);
+        let mut next = self.next_cut.unwrap_or_else(|| after_last.map_or(first, |after| after.max(first)));
+        while next < now {
+            if now.micros_since(next) > LATE_CUT_SECONDS * MICROS_PER_SECOND {
+                next = now.floor_to_seconds(CUT_SECONDS);
+            }
+            self.core.make_cut(next)?;
+            next = next_instant(next, active);
+        }
+        // Something came after cuts had thinned out: they come every ten seconds again.
+        self.next_cut = Some(if next_instant(now, active) < next { next_instant(now, active) } else { next });
+        Ok(())
+    }
+
+    fn sleep(&self) -> Duration {
+        let until = self.next_cut.map_or(i64::MAX, |next| next.micros_since(self.options.clock.now()).max(0).saturating_add(1_000));
+        TICK.min(Duration::from_micros(u64::try_from(until).unwrap_or(u64::MAX)))
+    }
+}

@@ -1,0 +1,192 @@
+//! What readers see: the folds behind locks, readers of every ledger, and a signal of progress.
+//!
+//! The writer holds a lock for the fold of one batch at the most; whoever answers holds it while it computes and never while
+//! it writes to a socket.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ledger::{EntrySource, Reader};
+use tokio::sync::watch;
+
+use super::cache::Cache;
+use super::error::{SequencerError, of};
+use super::metrics::MetricsState;
+use super::past;
+use crate::domain::time::Time;
+use crate::projection::answers::{Answer, AnswerError, Asked, View, answer};
+use crate::projection::governance::Governance;
+use crate::projection::slo::Slo;
+
+pub use super::past::PastView;
+
+/// Past states kept at hand.
+const PAST_VIEWS_MAX: usize = 8;
+
+/// How the writer is.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// An I/O error stopped the writer; only a restart opens the ledger again.
+    pub poisoned: AtomicBool,
+    /// Alerts or roots in the governance ledger that this node does not derive itself.
+    pub integrity_alarms: AtomicU64,
+    /// Entries waiting in the queue.
+    pub queued: AtomicU64,
+    /// Whether everything found at start was folded.
+    pub caught_up: AtomicBool,
+    /// Partitions whose intake stopped, with the reason.
+    pub stopped_intakes: Mutex<BTreeMap<String, String>>,
+    /// Entries a batch, and microseconds a commit, since the start: count, sum, and per bucket.
+    pub batches: Mutex<BatchFigures>,
+}
+
+/// Figures of committed batches.
+#[derive(Debug, Default, Clone)]
+pub struct BatchFigures {
+    /// Batches.
+    pub count: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Entries of each batch, of the most recent ones.
+    pub recent_entries: Vec<u64>,
+    /// Microseconds that the commit of each took, of the most recent ones.
+    pub recent_commit_us: Vec<u64>,
+}
+
+/// What readers share with the writer.
+#[derive(Debug)]
+pub struct Shared {
+    governance: RwLock<Governance>,
+    slo: RwLock<Slo>,
+    metrics: RwLock<BTreeMap<u32, MetricsState>>,
+    readers: RwLock<BTreeMap<String, Reader>>,
+    /// Governance entries folded; changes wake whoever waits.
+    size: watch::Sender<u64>,
+    past: Mutex<Vec<(u64, Arc<PastView>)>>,
+    cache: Option<Cache>,
+    /// How the writer is.
+    pub status: Status,
+}
+
+impl Shared {
+    pub(super) fn new(governance: Governance, slo: Slo, metrics: BTreeMap<u32, MetricsState>, readers: BTreeMap<String, Reader>, cache: Option<Cache>) -> Self {
+        let (size, _) = watch::channel(governance.size);
+        Self {
+            governance: RwLock::new(governance),
+            slo: RwLock::new(slo),
+            metrics: RwLock::new(metrics),
+            readers: RwLock::new(readers),
+            size,
+            past: Mutex::new(Vec::new()),
+            cache,
+            status: Status::default(),
+        }
+    }
+
+    /// The governance fold.
+    pub fn governance(&self) -> RwLockReadGuard<'_, Governance> {
+        self.governance.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn governance_mut(&self) -> RwLockWriteGuard<'_, Governance> {
+        self.governance.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The metrics folds.
+    pub fn slo(&self) -> RwLockReadGuard<'_, Slo> {
+        self.slo.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn slo_mut(&self) -> RwLockWriteGuard<'_, Slo> {
+        self.slo.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of each metrics ledger, by number.
+    pub fn metrics(&self) -> RwLockReadGuard<'_, BTreeMap<u32, MetricsState>> {
+        self.metrics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn metrics_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<u32, MetricsState>> {
+        self.metrics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader of the ledger called `name`.
+    pub fn reader(&self, name: &str) -> Option<Reader> {
+        self.readers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All readers, by ledger name.
+    pub fn readers(&self) -> BTreeMap<String, Reader> {
+        self.readers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn add_reader(&self, name: &str, reader: Reader) {
+        self.readers.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), reader);
+    }
+
+    /// The number of governance entries folded, and word of every change.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+
+    pub(super) fn announce(&self) {
+        let size = self.governance().size;
+        self.size.send_replace(size);
+    }
+
+    /// Whether the writer has stopped after an error.
+    pub fn is_poisoned(&self) -> bool {
+        self.status.poisoned.load(Ordering::SeqCst)
+    }
+
+    /// Answers from the present state.
+    pub fn answer(&self, asked: &Asked, now: Time) -> Result<Result<Answer, AnswerError>, SequencerError> {
+        let governance = self.governance();
+        let root = self.root_at(governance.size)?;
+        let slo = matches!(asked, Asked::Slo { .. }).then(|| self.slo());
+        Ok(answer(&View { governance: &governance, slo: slo.as_deref(), root, now: Some(now) }, asked))
+    }
+
+    /// Answers from the state after the first `size` governance entries.
+    pub fn answer_at(&self, asked: &Asked, size: u64) -> Result<Result<Answer, AnswerError>, SequencerError> {
+        let past = self.past(size)?;
+        let root = self.root_at(size)?;
+        Ok(answer(&View { governance: &past.governance, slo: Some(&past.slo), root, now: None }, asked))
+    }
+
+    fn root_at(&self, size: u64) -> Result<ledger::Hash, SequencerError> {
+        match self.reader("governance") {
+            Some(reader) => reader.root_at(size).map_err(of("governance")),
+            None => Ok(ledger::tree::EMPTY_ROOT),
+        }
+    }
+
+    /// The number of governance entries whose time is not after `time`.
+    pub fn size_at(&self, time: Time) -> Result<u64, SequencerError> {
+        let Some(reader) = self.reader("governance") else { return Ok(0) };
+        past::size_at(&reader, self.governance().size, time)
+    }
+
+    /// The folds after the first `size` governance entries.
+    pub fn past(&self, size: u64) -> Result<Arc<PastView>, SequencerError> {
+        let present = self.governance().size;
+        if size == 0 || size > present {
+            return Err(SequencerError::Invalid { what: "as_of".to_owned(), value: size.to_string(), reason: format!("the governance ledger has {present} entries") });
+        }
+        if let Some((_, view)) = self.lock_past().iter().find(|(at, _)| *at == size) {
+            return Ok(Arc::clone(view));
+        }
+        let readers = self.readers();
+        let sources: BTreeMap<String, &dyn EntrySource> = readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
+        let view = Arc::new(past::fold_to(&sources, self.cache.as_ref(), size)?);
+        let mut kept = self.lock_past();
+        kept.insert(0, (size, Arc::clone(&view)));
+        kept.truncate(PAST_VIEWS_MAX);
+        Ok(view)
+    }
+
+    fn lock_past(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Arc<PastView>)>> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,138 @@
+//! Which real parts this machine has. `tests/parts/install` puts them under `target/parts` (or `$GOVLEDGER_PARTS_DIR`).
+//!
+//! A test asks for its part and returns where there is none:
+//! `let Some(parts) = parts::kafka() else { return };`
+//! The skip is written past the test harness's capture and noted for `tests/run`; with `CI=true` it is a failure.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The jars of a Kafka broker.
+#[derive(Debug, Clone)]
+pub(crate) struct KafkaParts {
+    pub(crate) libs: PathBuf,
+}
+
+/// Verifiers written in Go by others, and on others' packages.
+#[derive(Debug, Clone)]
+pub(crate) struct GoParts {
+    pub(crate) fsck: PathBuf,
+    pub(crate) walker: PathBuf,
+}
+
+/// Prometheus and Alertmanager, with the tools that check their files.
+#[derive(Debug, Clone)]
+pub(crate) struct PrometheusParts {
+    pub(crate) promtool: PathBuf,
+    pub(crate) prometheus: PathBuf,
+    pub(crate) alertmanager: PathBuf,
+    pub(crate) amtool: PathBuf,
+}
+
+/// A Chromium and the packages that drive it.
+#[derive(Debug, Clone)]
+pub(crate) struct BrowserParts {
+    pub(crate) chromium: PathBuf,
+    pub(crate) node_modules: PathBuf,
+}
+
+pub(crate) fn kafka() -> Option<KafkaParts> {
+    let libs = directory().join("kafka/libs");
+    let there = directory().join("kafka/stamp").exists()
+        && runs("java", "-version")
+        && runs("openssl", "version");
+    there
+        .then_some(KafkaParts { libs })
+        .or_else(|| skip("kafka"))
+}
+
+pub(crate) fn go() -> Option<GoParts> {
+    let bin = directory().join("go/bin");
+    let found = GoParts {
+        fsck: bin.join("fsck"),
+        walker: bin.join("walker"),
+    };
+    (found.fsck.exists() && found.walker.exists())
+        .then_some(found)
+        .or_else(|| skip("go"))
+}
+
+pub(crate) fn prometheus() -> Option<PrometheusParts> {
+    let bin = directory().join("prometheus/bin");
+    let found = PrometheusParts {
+        promtool: bin.join("promtool"),
+        prometheus: bin.join("prometheus"),
+        alertmanager: bin.join("alertmanager"),
+        amtool: bin.join("amtool"),
+    };
+    let there = [
+        &found.promtool,
+        &found.prometheus,
+        &found.alertmanager,
+        &found.amtool,
+    ]
+    .iter()
+    .all(|path| path.exists());
+    there.then_some(found).or_else(|| skip("prometheus"))
+}
+
+pub(crate) fn browser() -> Option<BrowserParts> {
+    let part = directory().join("browser");
+    let chromium = part.join("chromium").canonicalize().unwrap_or_default();
+    let found = BrowserParts {
+        chromium,
+        node_modules: part.join("node_modules"),
+    };
+    let there = found.chromium.exists() && found.node_modules.exists() && runs("node", "--version");
+    there.then_some(found).or_else(|| skip("browser"))
+}
+
+/// Where the parts are.
+pub(crate) fn directory() -> PathBuf {
+    match variable("GOVLEDGER_PARTS_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/parts"),
+    }
+}
+
+/// Says that the calling test is not run for want of `part`; a failure where CI must have every part.
+fn skip<T>(part: &str) -> Option<T> {
+    let thread = std::thread::current();
+    let line = format!(
+        "SKIPPED: {}: {part} not available (tests/parts/install {part})\n",
+        thread.name().unwrap_or("a test")
+    );
+    assert!(
+        variable("CI").as_deref() != Some("true"),
+        "CI=true and {line}"
+    );
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Ok(mut file) = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(directory().join("skipped"))
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+    None
+}
+
+fn runs(program: &str, argument: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests read the environment here and nowhere else"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
