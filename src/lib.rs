@@ -4,5 +4,6 @@
 
 pub mod clock;
 pub mod domain;
+pub mod ingest;
 pub mod projection;
 pub mod sequencer;

@@ -211,17 +211,18 @@ pub(crate) enum Scan<'a> {
 pub(crate) struct Scanner {
     file: Arc<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// How much of the buffer is read.
+    filled: usize,
     /// File offset of `buffer[0]`.
     base: u64,
     /// Index in `buffer` of the next frame.
     at: usize,
-    /// How much one read asks for.
-    read_bytes: usize,
 }
 
 impl Scanner {
+    /// A scanner that begins at `offset` and asks for `read_bytes` at a time.
     pub(crate) fn new(file: Arc<dyn DiskFile>, offset: u64, read_bytes: usize) -> Self {
-        Self { file, buffer: Vec::new(), base: offset, at: 0, read_bytes }
+        Self { file, buffer: vec![0; read_bytes], filled: 0, base: offset, at: 0 }
     }
 
     /// Where the next frame starts in the file.
@@ -238,7 +239,7 @@ impl Scanner {
         if available < FRAME_HEAD_BYTES {
             return Ok(Scan::Bad(Fault::Short));
         }
-        let Some(head) = FrameHead::parse(&self.buffer[self.at..]) else { return Ok(Scan::Bad(Fault::Head)) };
+        let Some(head) = FrameHead::parse(&self.buffer[self.at..self.filled]) else { return Ok(Scan::Bad(Fault::Head)) };
         if self.ensure(head.frame_bytes())? < head.frame_bytes() {
             return Ok(Scan::Bad(Fault::Short));
         }
@@ -254,18 +255,20 @@ impl Scanner {
     /// Has at least `wanted` bytes from the scanner's place in the buffer, where the file has them, and
     /// says how many there are.
     fn ensure(&mut self, wanted: usize) -> io::Result<usize> {
-        let available = self.buffer.len() - self.at;
+        let available = self.filled - self.at;
         if available >= wanted {
             return Ok(available);
         }
-        self.buffer.drain(..self.at);
+        self.buffer.copy_within(self.at..self.filled, 0);
         self.base += self.at as u64;
-        self.at = 0;
-        self.buffer.resize(wanted.max(self.read_bytes), 0);
-        let filled = self.file.read_full_at(&mut self.buffer[available..], self.base + available as u64);
-        self.buffer.truncate(available + filled.as_ref().copied().unwrap_or(0));
-        filled?;
-        Ok(self.buffer.len())
+        (self.at, self.filled) = (0, available);
+        if self.buffer.len() < wanted {
+            let mut larger = vec![0; wanted];
+            larger[..available].copy_from_slice(&self.buffer[..available]);
+            self.buffer = larger;
+        }
+        self.filled += self.file.read_full_at(&mut self.buffer[available..], self.base + available as u64)?;
+        Ok(self.filled)
     }
 }
 

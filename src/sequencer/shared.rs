@@ -17,6 +17,7 @@ use super::past;
 use crate::domain::time::Time;
 use crate::projection::answers::{Answer, AnswerError, Asked, View, answer};
 use crate::projection::governance::Governance;
+use crate::projection::ids::IdIndex as _;
 use crate::projection::slo::Slo;
 
 pub use super::past::PastView;
@@ -153,6 +154,11 @@ impl Shared {
         let past = self.past(size)?;
         let root = self.root_at(size)?;
         Ok(answer(&View { governance: &past.governance, slo: Some(&past.slo), root, now: None }, asked))
+    }
+
+    /// Whether an admitted governance entry has this identity.
+    pub fn is_claimed(&self, identity: &crate::domain::report::Identity) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.ids().claimed(identity, u64::MAX).is_some())
     }
 
     fn root_at(&self, size: u64) -> Result<ledger::Hash, SequencerError> {

@@ -313,6 +313,11 @@ fn java(libs: &std::path::Path) -> Command {
         "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",
     ]);
+    // Made by `tests/parts/install`; the JVM goes on without where it does not fit.
+    let archive = libs.with_file_name("classes.jsa");
+    if archive.exists() {
+        command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+    }
     command
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .arg("-cp")

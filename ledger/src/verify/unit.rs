@@ -68,6 +68,8 @@ struct Current {
     offset: u64,
     /// Read and not yet in a unit.
     carry: Vec<u8>,
+    /// What is read into.
+    block: Vec<u8>,
 }
 
 impl<'a> Walker<'a> {
@@ -111,7 +113,7 @@ impl<'a> Walker<'a> {
     fn open(&self, first: u64) -> Result<Current, Error> {
         let (file, block) = open_segment(self.disk, self.dir, first, Access::Read)?;
         let offset = SEGMENT_DATA_AT;
-        Ok(Current { first, file, opens: Some(block), position: first, offset, carry: Vec::new() })
+        Ok(Current { first, file, opens: Some(block), position: first, offset, carry: Vec::new(), block: vec![0; READ_BYTES] })
     }
 }
 
@@ -139,12 +141,10 @@ impl Current {
             }
             let read_at = self.offset + unit.bytes.len() as u64;
             let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(READ_BYTES);
-            let len = unit.bytes.len();
-            unit.bytes.resize(len + wanted, 0);
-            let filled = self.file.read_full_at(&mut unit.bytes[len..], read_at)?;
-            unit.bytes.truncate(len + filled);
+            let filled = self.file.read_full_at(&mut self.block[..wanted], read_at)?;
+            unit.bytes.extend_from_slice(&self.block[..filled]);
             if filled == 0 {
-                if at < len || (limit != u64::MAX && read_at < limit) {
+                if at < unit.bytes.len() || (limit != u64::MAX && read_at < limit) {
                     unit.fault = Some((self.offset + at as u64, Fault::Short));
                 }
                 return Ok((at, true));

@@ -267,6 +267,7 @@ pub(crate) fn consume_all(client: &ClientConfig, topic: &str) -> Vec<Consumed> {
         .set("group.id", "tests")
         .set("enable.partition.eof", "true")
         .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "50")
         .create()
         .unwrap();
     let mut waiting_for = partitions_of(&consumer, topic);

@@ -1,0 +1,282 @@
+//! Files as a source: the event log and the provider log that a serving stack writes by itself.
+//!
+//! A file is itself by its first line, whatever it is called, and a line of it by its number; so a repeated, interrupted or
+//! rotated intake compares what the ledger has with what the file holds and goes on after it.
+//!
+//! In scope: arrival-time intake ([`ingest_arrival`], [`append_lines`], [`follow`]) and history with its recorded times
+//! ([`ingest_recorded`]).
+
+mod compare;
+mod lines;
+mod recorded;
+mod tail;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::clock::monotonic;
+use crate::domain::envelope::hex;
+use crate::domain::event::FileRegistered;
+use crate::domain::leaf::Header;
+use crate::domain::time::Time;
+use crate::projection::governance::Verdict;
+use crate::sequencer::{Handle, MetricsChunk, Saying, SequencerError, Submission, SubmitError};
+
+use compare::Comparer;
+pub use lines::{FileKind, classify};
+pub use recorded::ingest_recorded;
+pub use tail::follow;
+
+/// Bytes of lines handed over at once.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// What an intake did, in lines of the files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Report {
+    /// Lines read; blank ones are none.
+    pub read: u64,
+    /// Lines that count.
+    pub admitted: u64,
+    /// Lines that are kept and count for nothing.
+    pub rejected: u64,
+    /// Lines that were here already, by file line or by id.
+    pub duplicates: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Adds what another part of the same intake did.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.admitted += other.admitted;
+        self.rejected += other.rejected;
+        self.duplicates += other.duplicates;
+        self.seconds += other.seconds;
+    }
+
+    fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Admitted => self.admitted += 1,
+            Verdict::Duplicate { .. } => self.duplicates += 1,
+            Verdict::Refused(_) => self.rejected += 1,
+        }
+    }
+}
+
+/// A file to read: where it lies, and the name to remember it by.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    /// The name that the ledger is told.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// What makes a file itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Its name, for people.
+    pub name: String,
+    /// SHA-256 of its first line without the LF, hex.
+    pub first_line_sha256: String,
+    /// What it holds.
+    pub kind: FileKind,
+}
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// It cannot be read.
+    #[error("cannot read {name}: {source}")]
+    Read {
+        /// The file.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nothing in it can be read as an event or a record.
+    #[error("{name} holds no line that is a governance event or a provider log, so nobody knows which ledger it belongs to")]
+    Unclassified {
+        /// The file.
+        name: String,
+    },
+    /// No line says when.
+    #[error("{name} has no line with a time; without one it cannot be ingested with --time recorded")]
+    NoTime {
+        /// The file.
+        name: String,
+    },
+    /// Its first line is known, and a later one is not what the ledger has.
+    #[error("{name} begins like a file ingested before, but its line {line} differs from entry {position} of {ledger}")]
+    Differs {
+        /// The file.
+        name: String,
+        /// The line.
+        line: u64,
+        /// The ledger.
+        ledger: String,
+        /// The entry.
+        position: u64,
+    },
+    /// History is closed up to the last cut.
+    #[error("{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested. Ingest with --time arrival, or into a new data directory")]
+    BehindCut {
+        /// The file.
+        name: String,
+        /// The line.
+        line: u64,
+        /// Its time.
+        time: Time,
+        /// The last cut.
+        last_cut: Time,
+    },
+    /// A sender's clock far ahead.
+    #[error("{name} line {line} is of {time}, which is after {until} (--until); nothing was ingested")]
+    AfterUntil {
+        /// The file.
+        name: String,
+        /// The line.
+        line: u64,
+        /// Its time.
+        time: Time,
+        /// The bound.
+        until: Time,
+    },
+    /// Recorded times make no sense where a broker stamps.
+    #[error("--time recorded needs embedded mode: in Kafka mode the broker orders and stamps")]
+    RecordedNeedsEmbedded,
+    /// The writer did not take it.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The ledger.
+    #[error(transparent)]
+    Sequencer(#[from] SequencerError),
+}
+
+impl FileKind {
+    /// The ledger that its lines go to in embedded mode.
+    pub const fn ledger(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Metrics => "metrics-0",
+        }
+    }
+}
+
+/// SHA-256 of a first line, hex.
+pub fn first_line_sha256(line: &[u8]) -> String {
+    hex(&Sha256::digest(line))
+}
+
+/// The number of a file, given to it now where it has none.
+async fn number_of(handle: &Handle, identity: &FileIdentity, time: Time) -> Result<u64, IngestError> {
+    let ledger = identity.kind.ledger();
+    let (known, next) = {
+        let governance = handle.shared().governance();
+        let known = governance.files.values().find(|file| file.ledger == ledger && file.first_line_sha256 == identity.first_line_sha256).map(|file| file.file);
+        (known, governance.files.keys().next_back().map_or(1, |last| last + 1))
+    };
+    if let Some(number) = known {
+        return Ok(number);
+    }
+    let file = FileRegistered { file: next, ledger: ledger.to_owned(), name: identity.name.clone(), first_line_sha256: identity.first_line_sha256.clone() };
+    if handle.is_kafka() {
+        let body = Saying::file_registered(&file).seal(handle.node_key()).map_err(SequencerError::from)?.into_bytes();
+        handle.submit_events(vec![Submission { header: Header::default(), body }]).await?;
+    } else {
+        handle.register_file(file, time).await?;
+    }
+    Ok(next)
+}
+
+/// Takes the lines of a file from number `from_line` on; those that are here already are compared and passed over.
+pub async fn append_lines(handle: &Handle, identity: &FileIdentity, from_line: u64, bytes: &[u8], submitter: Option<&str>) -> Result<Report, IngestError> {
+    let began = monotonic();
+    let number = number_of(handle, identity, handle.now()).await?;
+    let mut comparer = Comparer::new(handle, identity, number).await?;
+    let mut report = Report::default();
+    let mut fresh = Vec::new();
+    for (line, text) in (from_line..).zip(lines::split(bytes)) {
+        if lines::is_blank(text) {
+            continue;
+        }
+        report.read += 1;
+        if comparer.has(line, text)? {
+            report.duplicates += 1;
+        } else {
+            let header = Header { file: Some(number), line: Some(line), submitter: submitter.map(str::to_owned), ..Header::at(handle.now()) };
+            fresh.push(Submission { header, body: text.to_vec() });
+        }
+    }
+    submit(handle, identity.kind, fresh, &mut report).await?;
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+async fn submit(handle: &Handle, kind: FileKind, fresh: Vec<Submission>, report: &mut Report) -> Result<(), IngestError> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    match kind {
+        FileKind::Governance => {
+            for outcome in when_free(|| handle.submit_events(fresh.clone())).await? {
+                report.count(&outcome.verdict);
+            }
+        }
+        FileKind::Metrics if handle.is_kafka() => report.admitted += when_free(|| handle.produce_metrics(fresh.clone())).await?.len() as u64,
+        FileKind::Metrics => {
+            let prepare = handle.prepare();
+            let mut chunk = MetricsChunk::default();
+            for item in fresh {
+                match prepare.push(&mut chunk, item.header, &item.body)? {
+                    Ok(_) => report.admitted += 1,
+                    Err(_) => report.rejected += 1,
+                }
+            }
+            append_chunk(handle, chunk).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands a chunk to the writer, waiting while the queue is full.
+async fn append_chunk(handle: &Handle, chunk: MetricsChunk) -> Result<(), IngestError> {
+    // The file waits for the writer, so that its queue is never overrun; nothing is lost by waiting.
+    while handle.shared().status.queued.load(std::sync::atomic::Ordering::Relaxed) > CHUNK_BYTES as u64 * 4 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    handle.append_metrics(0, chunk).await?;
+    Ok(())
+}
+
+/// Tries again while the queue is full: a file can wait.
+async fn when_free<T, F: Future<Output = Result<T, SubmitError>>>(mut attempt: impl FnMut() -> F) -> Result<T, SubmitError> {
+    loop {
+        match attempt().await {
+            Err(SubmitError::Busy { .. }) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            other => return other,
+        }
+    }
+}
+
+/// Takes whole files as they are, stamped with the present.
+pub async fn ingest_arrival(handle: &Handle, files: Vec<FileSource>, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Report, IngestError> {
+    let mut report = Report::default();
+    let total = files.iter().filter_map(|file| std::fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).sum();
+    let mut done = 0;
+    for file in files {
+        let identity = lines::identify(&file)?;
+        let mut reader = lines::Lines::open(&file)?;
+        let mut from_line = 1;
+        while let Some(block) = reader.block(CHUNK_BYTES)? {
+            report.add(&append_lines(handle, &identity, from_line, &block.bytes, None).await?);
+            from_line += block.lines;
+            done += block.bytes.len() as u64;
+            progress(done, total);
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,90 @@
+//! A whole embedded node in this process: data directory, writer, handle.
+
+use std::path::Path;
+
+use govledger::clock::Clock;
+use govledger::domain::metric::TimeFields;
+use govledger::domain::settings::SourceSettings;
+use govledger::domain::time::Time;
+use govledger::ingest::file::{FileSource, IngestError, Report, ingest_recorded};
+use govledger::projection::answers::Asked;
+use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
+
+/// The clock of a node that a test starts: well after every recorded time.
+pub const NOW: &str = "2026-11-01T00:00:00Z";
+
+/// A running node and the directory it lives in.
+#[derive(Debug)]
+pub struct Node {
+    /// Reaches the writer.
+    pub handle: Handle,
+    /// The first admin's token.
+    pub admin_token: String,
+    /// A clock that the test moves.
+    pub clock: Clock,
+    running: Running,
+}
+
+impl Node {
+    /// Makes a data directory at `root` and starts a node there.
+    pub fn init(root: &Path) -> Self {
+        let now: Time = NOW.parse().unwrap();
+        let options = InitOptions { node: "test".into(), source: SourceSettings::Embedded, admin: "root".into(), settings: None, further_node_keys: Vec::new(), now };
+        let made = DataDir::init(root, options).unwrap();
+        Self::start(made.data_dir, made.admin_token.unwrap())
+    }
+
+    /// Starts a node on a directory made before.
+    pub fn open(root: &Path) -> Self {
+        Self::start(DataDir::open(root).unwrap(), String::new())
+    }
+
+    fn start(data_dir: DataDir, admin_token: String) -> Self {
+        let clock = Clock::manual(NOW.parse().unwrap());
+        let core = Core::open(data_dir.clone(), TimeFields::default()).unwrap();
+        let running = start(core, Options { live_cuts: false, clock: clock.clone(), policy: None }).unwrap();
+        let handle = Handle::new(&running, data_dir, clock.clone(), TimeFields::default(), None).unwrap();
+        Self { handle, admin_token, clock, running }
+    }
+
+    /// Ingests files with their recorded times.
+    pub fn backfill(&self, files: &[&Path]) -> Result<Report, IngestError> {
+        let files = files.iter().map(|path| FileSource { name: path.display().to_string(), path: path.to_path_buf() }).collect();
+        block_on(ingest_recorded(&self.handle, files, None, &|_, _| {}))
+    }
+
+    /// The answer's JSON, and whether it says no.
+    pub fn ask(&self, path: &str) -> (serde_json::Value, bool) {
+        let asked = Asked::parse(path).unwrap();
+        let answer = self.handle.shared().answer(&asked, self.clock.now()).unwrap().unwrap();
+        (answer.body, answer.negative)
+    }
+
+    /// The same as of a time.
+    pub fn ask_at(&self, path: &str, time: &str) -> serde_json::Value {
+        let asked = Asked::parse(path).unwrap();
+        let size = self.handle.shared().size_at(time.parse().unwrap()).unwrap();
+        self.handle.shared().answer_at(&asked, size).unwrap().unwrap().body
+    }
+
+    /// Digests of both folds.
+    pub fn digests(&self) -> (String, String) {
+        let slo = serde_json::to_string(&*self.handle.shared().slo()).unwrap();
+        (self.handle.shared().governance().digest(), slo)
+    }
+
+    /// Sizes and roots of all ledgers.
+    pub fn roots(&self) -> Vec<(String, u64, String)> {
+        self.handle.shared().readers().into_iter().map(|(name, reader)| (name, reader.size(), reader.root().to_string())).collect()
+    }
+
+    /// Stops it as SIGTERM would.
+    pub fn stop(self) {
+        self.running.stop().unwrap();
+    }
+}
+
+/// Runs a future to its end.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

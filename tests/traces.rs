@@ -1,0 +1,72 @@
+//! Real traces through the whole embedded node: right answers, as of any time, and nothing twice.
+//!
+//! The traces are not part of the repository. `GOVLEDGER_TRACES` names a directory with a folder a trace, each holding
+//! `provider-logs.ndjson` and `governance-events.ndjson`; without it these tests say that they were skipped.
+
+#[path = "support/node.rs"]
+mod node;
+
+use std::path::PathBuf;
+
+use node::Node;
+
+fn trace(name: &str) -> Option<(PathBuf, PathBuf)> {
+    let Some(root) = std::env::var_os("GOVLEDGER_TRACES").map(PathBuf::from) else {
+        eprintln!("SKIPPED: trace {name}: GOVLEDGER_TRACES is not set");
+        return None;
+    };
+    let folder = root.join(name);
+    Some((folder.join("provider-logs.ndjson"), folder.join("governance-events.ndjson")))
+}
+
+#[test]
+fn azure_regression_is_rolled_back_to_the_proven_engine() {
+    let Some((logs, events)) = trace("azure") else { return };
+    let root = tempfile::tempdir().unwrap();
+    let node = Node::init(&root.path().join("data"));
+    let report = node.backfill(&[&logs, &events]).unwrap();
+    assert_eq!((report.rejected, report.duplicates), (0, 0));
+    assert_eq!(report.read, report.admitted);
+
+    let (manifest, _) = node.ask("/v1/stacks/engine-qwen3/manifest");
+    assert_eq!(manifest["version"], "1.4.0");
+    assert_eq!(manifest["traffic"]["open"], true);
+    let (last_good, negative) = node.ask("/v1/stacks/engine-qwen3/last-good?strict=true");
+    assert!(!negative, "{last_good:#}");
+    assert_eq!((last_good["version"].as_str(), last_good["confidence"].as_str()), (Some("1.4.0"), Some("proven")));
+    assert_eq!(last_good["passed_over"][0]["version"], "1.5.0");
+    assert_eq!(last_good["passed_over"][0]["reason"], "rolled back from");
+
+    let then = node.ask_at("/v1/stacks/engine-qwen3/manifest", "2026-10-01T09:30:00Z");
+    assert_eq!(then["version"], "1.5.0");
+    let then = node.ask_at("/v1/stacks/engine-qwen3/last-good", "2026-10-01T09:30:00Z");
+    assert_eq!(then["version"], "1.4.0");
+
+    // Again: nothing is added. A copy under another name: the same file, by its first line.
+    let before = (node.roots(), node.digests());
+    let again = node.backfill(&[&logs, &events]).unwrap();
+    assert_eq!((again.read, again.duplicates, again.admitted), (report.read, report.read, 0));
+    let copy = root.path().join("copy.ndjson");
+    std::fs::copy(&events, &copy).unwrap();
+    node.backfill(&[&copy]).unwrap();
+    assert_eq!((node.roots(), node.digests()), before);
+
+    // A restart, with the snapshot and without it, comes to the same state.
+    node.stop();
+    let node = Node::open(&root.path().join("data"));
+    assert_eq!((node.roots(), node.digests()), before);
+    node.stop();
+    std::fs::remove_dir_all(root.path().join("data/cache")).unwrap();
+    let node = Node::open(&root.path().join("data"));
+    assert_eq!((node.roots(), node.digests()), before);
+}
+
+#[test]
+fn mooncake_overload_leaves_only_a_degraded_engine() {
+    let Some((logs, events)) = trace("mooncake") else { return };
+    let root = tempfile::tempdir().unwrap();
+    let node = Node::init(&root.path().join("data"));
+    node.backfill(&[&events, &logs]).unwrap();
+    let (last_good, _) = node.ask("/v1/stacks/engine-qwen3/last-good");
+    assert_eq!((last_good["version"].as_str(), last_good["confidence"].as_str()), (Some("1.4.0"), Some("degraded")), "{last_good:#}");
+}
