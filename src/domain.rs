@@ -8,6 +8,7 @@ pub mod cut;
 pub mod envelope;
 pub mod event;
 pub mod leaf;
+pub mod legacy_signature;
 pub mod metric;
 pub mod offsets;
 pub mod policy;

@@ -70,3 +70,15 @@ fn mooncake_overload_leaves_only_a_degraded_engine() {
     let (last_good, _) = node.ask("/v1/stacks/engine-qwen3/last-good");
     assert_eq!((last_good["version"].as_str(), last_good["confidence"].as_str()), (Some("1.4.0"), Some("degraded")), "{last_good:#}");
 }
+
+#[test]
+fn dump_alerts() {
+    for name in ["azure", "mooncake"] {
+        let Some((logs, events)) = trace(name) else { return };
+        let root = tempfile::tempdir().unwrap();
+        let node = Node::init(&root.path().join("data"));
+        node.backfill(&[&logs, &events]).unwrap();
+        let (alerts, _) = node.ask("/v1/alerts");
+        std::fs::write(format!("/tmp/oracle/{name}-ours.json"), alerts["alerts"].to_string()).unwrap();
+    }
+}

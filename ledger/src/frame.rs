@@ -61,6 +61,19 @@ impl FrameHead {
     }
 }
 
+impl FrameHead {
+    /// Whether the checksum would fit if the frame were of the other kind: then the type is what is wrong,
+    /// and whether the frame counts as an entry with it.
+    pub(crate) fn fits_other_kind(&self, frame: &[u8]) -> bool {
+        let other = match self.kind {
+            FrameKind::Entry => FrameKind::Checkpoint,
+            FrameKind::Checkpoint => FrameKind::Entry,
+        };
+        let crc = crc32c_append(crc32c(&frame[..4]), &[other as u8]);
+        crc32c_append(crc, &frame[FRAME_HEAD_BYTES..]) == self.crc
+    }
+}
+
 /// Appends a frame to `out`, its payload in parts. The caller has checked the length.
 pub(crate) fn encode(kind: FrameKind, payload: &[&[u8]], out: &mut Vec<u8>) {
     let start = out.len();
@@ -108,7 +121,9 @@ impl Chunk {
 
     /// Adds an entry given in parts, which need not be joined first.
     pub fn push_parts(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
-        let bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        let bytes = parts
+            .iter()
+            .fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         if bytes > ENTRY_BYTES_MAX {
             return Err(Error::EntryTooLarge { bytes });
         }
@@ -142,7 +157,11 @@ impl Chunk {
     /// The entry at an index of this chunk.
     pub fn entry(&self, index: usize) -> Option<&[u8]> {
         let start = *self.starts.get(index)?;
-        let end = self.starts.get(index + 1).copied().unwrap_or(self.bytes.len());
+        let end = self
+            .starts
+            .get(index + 1)
+            .copied()
+            .unwrap_or(self.bytes.len());
         self.bytes.get(start + FRAME_HEAD_BYTES..end)
     }
 
@@ -222,7 +241,13 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// A scanner that begins at `offset` and asks for `read_bytes` at a time.
     pub(crate) fn new(file: Arc<dyn DiskFile>, offset: u64, read_bytes: usize) -> Self {
-        Self { file, buffer: vec![0; read_bytes], filled: 0, base: offset, at: 0 }
+        Self {
+            file,
+            buffer: vec![0; read_bytes],
+            filled: 0,
+            base: offset,
+            at: 0,
+        }
     }
 
     /// Where the next frame starts in the file.
@@ -239,7 +264,9 @@ impl Scanner {
         if available < FRAME_HEAD_BYTES {
             return Ok(Scan::Bad(Fault::Short));
         }
-        let Some(head) = FrameHead::parse(&self.buffer[self.at..self.filled]) else { return Ok(Scan::Bad(Fault::Head)) };
+        let Some(head) = FrameHead::parse(&self.buffer[self.at..self.filled]) else {
+            return Ok(Scan::Bad(Fault::Head));
+        };
         if self.ensure(head.frame_bytes())? < head.frame_bytes() {
             return Ok(Scan::Bad(Fault::Short));
         }
@@ -249,7 +276,11 @@ impl Scanner {
         }
         let offset = self.base + self.at as u64;
         self.at += head.frame_bytes();
-        Ok(Scan::Frame(Frame { offset, kind: head.kind, typed: &frame[TYPE_AT..] }))
+        Ok(Scan::Frame(Frame {
+            offset,
+            kind: head.kind,
+            typed: &frame[TYPE_AT..],
+        }))
     }
 
     /// Has at least `wanted` bytes from the scanner's place in the buffer, where the file has them, and
@@ -267,18 +298,26 @@ impl Scanner {
             larger[..available].copy_from_slice(&self.buffer[..available]);
             self.buffer = larger;
         }
-        self.filled += self.file.read_full_at(&mut self.buffer[available..], self.base + available as u64)?;
+        self.filled += self
+            .file
+            .read_full_at(&mut self.buffer[available..], self.base + available as u64)?;
         Ok(self.filled)
     }
 }
 
 /// The first place at or after `from` in `bytes` where a whole checkpoint frame lies whose text `accepts`:
 /// its start and end.
-pub(crate) fn find_checkpoint(bytes: &[u8], from: usize, accepts: impl Fn(&[u8]) -> bool) -> Option<(usize, usize)> {
+pub(crate) fn find_checkpoint(
+    bytes: &[u8],
+    from: usize,
+    accepts: impl Fn(&[u8]) -> bool,
+) -> Option<(usize, usize)> {
     (from..bytes.len().saturating_sub(FRAME_HEAD_BYTES)).find_map(|start| {
-        let head = FrameHead::parse(&bytes[start..]).filter(|head| head.kind == FrameKind::Checkpoint)?;
+        let head =
+            FrameHead::parse(&bytes[start..]).filter(|head| head.kind == FrameKind::Checkpoint)?;
         let frame = bytes.get(start..start + head.frame_bytes())?;
-        (head.fits(frame) && accepts(&frame[FRAME_HEAD_BYTES..])).then_some((start, start + frame.len()))
+        (head.fits(frame) && accepts(&frame[FRAME_HEAD_BYTES..]))
+            .then_some((start, start + frame.len()))
     })
 }
 
@@ -292,25 +331,35 @@ mod tests {
 
     fn file_of(bytes: &[u8]) -> (tempfile::TempDir, Arc<dyn DiskFile>) {
         let dir = tempfile::tempdir().unwrap();
-        let file = OsDisk.open(&dir.path().join("file"), Access::CreateNew).unwrap();
+        let file = OsDisk
+            .open(&dir.path().join("file"), Access::CreateNew)
+            .unwrap();
         file.write_all_at(bytes, 0).unwrap();
         (dir, file)
     }
 
     #[test]
     fn a_chunk_is_read_back_by_the_scanner() {
-        let entries: Vec<Vec<u8>> = [0, 1, 9, 300, ENTRY_BYTES_MAX].iter().map(|len| vec![0x5a; *len]).collect();
+        let entries: Vec<Vec<u8>> = [0, 1, 9, 300, ENTRY_BYTES_MAX]
+            .iter()
+            .map(|len| vec![0x5a; *len])
+            .collect();
         let mut chunk = Chunk::with_capacity(5, 70_000);
         for entry in &entries {
             let (left, right) = entry.split_at(entry.len() / 2);
             chunk.push_parts(&[left, right]).unwrap();
         }
-        assert!(matches!(chunk.push(&[0; ENTRY_BYTES_MAX + 1]), Err(Error::EntryTooLarge { bytes: 65_536 })));
+        assert!(matches!(
+            chunk.push(&vec![0; ENTRY_BYTES_MAX + 1]),
+            Err(Error::EntryTooLarge { bytes: 65_536 })
+        ));
         assert_eq!(chunk.len(), 5);
         let (_dir, file) = file_of(chunk.bytes());
         let mut scanner = Scanner::new(file, 0, 64);
         for (index, entry) in entries.iter().enumerate() {
-            let Scan::Frame(frame) = scanner.next().unwrap() else { panic!("no frame {index}") };
+            let Scan::Frame(frame) = scanner.next().unwrap() else {
+                panic!("no frame {index}")
+            };
             assert_eq!(frame.payload(), entry);
             assert_eq!(frame.leaf(), leaf_hash(entry));
             assert_eq!(chunk.leaf_hashes()[index], leaf_hash(entry));
@@ -329,11 +378,20 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             let (_dir, file) = file_of(&bad);
-            assert!(matches!(Scanner::new(file, 0, 64).next().unwrap(), Scan::Bad(_)), "bit {bit}");
+            assert!(
+                matches!(Scanner::new(file, 0, 64).next().unwrap(), Scan::Bad(_)),
+                "bit {bit}"
+            );
         }
         for len in 1..good.len() {
             let (_dir, file) = file_of(&good[..len]);
-            assert!(matches!(Scanner::new(file, 0, 64).next().unwrap(), Scan::Bad(Fault::Short)), "length {len}");
+            assert!(
+                matches!(
+                    Scanner::new(file, 0, 64).next().unwrap(),
+                    Scan::Bad(Fault::Short)
+                ),
+                "length {len}"
+            );
         }
     }
 
@@ -344,7 +402,13 @@ mod tests {
         let start = bytes.len();
         encode(FrameKind::Checkpoint, &[b"right"], &mut bytes);
         let end = bytes.len();
-        assert_eq!(find_checkpoint(&bytes, 0, |text| text == b"right"), Some((start, end)));
-        assert_eq!(find_checkpoint(&bytes[..end - 1], 0, |text| text == b"right"), None);
+        assert_eq!(
+            find_checkpoint(&bytes, 0, |text| text == b"right"),
+            Some((start, end))
+        );
+        assert_eq!(
+            find_checkpoint(&bytes[..end - 1], 0, |text| text == b"right"),
+            None
+        );
     }
 }

@@ -38,7 +38,7 @@ impl Hash {
     pub fn from_hex(text: &str) -> Result<Self, HashError> {
         let refuse = || HashError::Hex(text.to_owned());
         let bytes = unhex(text).ok_or_else(refuse)?;
-        Ok(Self(bytes.try_into().map_err(|_| refuse())?))
+        Ok(Self(bytes.try_into().map_err(|_error| refuse())?))
     }
 
     /// The bytes.
@@ -69,7 +69,10 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect()
 }
 
 impl fmt::Display for Hash {
@@ -89,8 +92,8 @@ impl FromStr for Hash {
 
     fn from_str(text: &str) -> Result<Self, HashError> {
         let refuse = || HashError::Base64(text.to_owned());
-        let bytes = BASE64.decode(text).map_err(|_| refuse())?;
-        Ok(Self(bytes.try_into().map_err(|_| refuse())?))
+        let bytes = BASE64.decode(text).map_err(|_error| refuse())?;
+        Ok(Self(bytes.try_into().map_err(|_error| refuse())?))
     }
 }
 

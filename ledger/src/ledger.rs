@@ -21,7 +21,8 @@ use crate::{
     hash::Hash,
     key::LedgerKey,
     layout::{
-        SEGMENT_DATA_AT, check_is_ledger, head_path, index_path, lock_path, segment_path, segments_dir, tree_dir,
+        SEGMENT_DATA_AT, check_is_ledger, head_path, index_path, lock_path, segment_path,
+        segments_dir, tree_dir,
     },
     note::{VerifierKey, check_name},
     reader::{Reader, Shared},
@@ -44,7 +45,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20 }
+        Self {
+            segment_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -101,7 +104,7 @@ impl Ledger {
         options: Options,
         first_entry: &[u8],
     ) -> Result<Self, Error> {
-        check_name(origin).map_err(|_| Error::Origin(origin.to_owned()))?;
+        check_name(origin).map_err(|_error| Error::Origin(origin.to_owned()))?;
         let mut chunk = Chunk::new();
         chunk.push(first_entry)?;
         check_vacant(disk.as_ref(), dir)?;
@@ -112,7 +115,8 @@ impl Ledger {
         // Everything below the staging directory is durable under its name. A crash before the rename
         // leaves it behind, and the next attempt writes over it.
         disk.rename(&staging, dir).at("put in place", dir)?;
-        disk.sync_dir(parent(dir)).at("sync the directory of", dir)?;
+        disk.sync_dir(parent(dir))
+            .at("sync the directory of", dir)?;
         // The name is durable too. From here on this is a ledger like any other, opened as any other is.
         let (ledger, _) = Self::open_locked(disk, dir, origin, key, options, lock)?;
         Ok(ledger)
@@ -120,7 +124,12 @@ impl Ledger {
 
     /// Opens a ledger for writing: finds out what is durable, cuts off what never was, and makes the last
     /// batch durable once more before it is trusted.
-    pub fn open(dir: &Path, origin: &str, key: LedgerKey, options: Options) -> Result<(Self, Recovery), Error> {
+    pub fn open(
+        dir: &Path,
+        origin: &str,
+        key: LedgerKey,
+        options: Options,
+    ) -> Result<(Self, Recovery), Error> {
         Self::open_on(Arc::new(OsDisk), dir, origin, key, options)
     }
 
@@ -132,7 +141,7 @@ impl Ledger {
         key: LedgerKey,
         options: Options,
     ) -> Result<(Self, Recovery), Error> {
-        check_name(origin).map_err(|_| Error::Origin(origin.to_owned()))?;
+        check_name(origin).map_err(|_error| Error::Origin(origin.to_owned()))?;
         check_is_ledger(disk.as_ref(), dir)?;
         let lock = take_lock(disk.as_ref(), dir)?;
         Self::open_locked(disk, dir, origin, key, options, lock)
@@ -151,7 +160,9 @@ impl Ledger {
         disk.create_dir(&tree).at("create", &tree)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Create));
         let found = recover(&disk, dir, &verifier, &files)?;
-        let head_file = disk.open(&head_path(dir), Access::Create).at("open", head_path(dir))?;
+        let head_file = disk
+            .open(&head_path(dir), Access::Create)
+            .at("open", head_path(dir))?;
         let segments: Arc<[u64]> = found.segments.into();
         let shared = Arc::new(Shared::attached(
             Arc::clone(&disk),
@@ -185,7 +196,9 @@ impl Ledger {
     /// entries nothing is written. Any error but those of the arguments stops the writer.
     pub fn append(&mut self, chunks: &[Chunk]) -> Result<Range<u64>, Error> {
         if let Some(cause) = &self.poison {
-            return Err(Error::Poisoned { cause: cause.clone() });
+            return Err(Error::Poisoned {
+                cause: cause.clone(),
+            });
         }
         let first = self.size();
         if chunks.iter().all(Chunk::is_empty) {
@@ -244,12 +257,22 @@ impl Ledger {
             if is_joined {
                 self.scratch.extend_from_slice(chunk.bytes());
             } else {
-                self.segment.file.write_all_at(chunk.bytes(), at).at("write", &path)?;
+                self.segment
+                    .file
+                    .write_all_at(chunk.bytes(), at)
+                    .at("write", &path)?;
                 at += chunk.bytes().len() as u64;
             }
         }
-        encode(FrameKind::Checkpoint, &[checkpoint.text().as_bytes()], &mut self.scratch);
-        self.segment.file.write_all_at(&self.scratch, at).at("write", &path)?;
+        encode(
+            FrameKind::Checkpoint,
+            &[checkpoint.text().as_bytes()],
+            &mut self.scratch,
+        );
+        self.segment
+            .file
+            .write_all_at(&self.scratch, at)
+            .at("write", &path)?;
         self.segment.file.sync_data().at("sync", &path)?;
         self.segment.end = at + self.scratch.len() as u64;
 
@@ -263,7 +286,8 @@ impl Ledger {
         self.write_head()?;
 
         // Only now anyone is told.
-        self.shared.publish(self.checkpoint.clone(), Arc::clone(&self.segments));
+        self.shared
+            .publish(self.checkpoint.clone(), Arc::clone(&self.segments));
         Ok(())
     }
 
@@ -279,9 +303,17 @@ impl Ledger {
         // leaves them ahead of the last header, which is no harm.
         self.derived.sync()?;
         let path = segment_path(&self.dir, first);
-        let file = self.disk.open(&path, Access::CreateNew).at("create", &path)?;
-        let block = Block { segment: first, end: 0, checkpoint: self.checkpoint.clone() };
-        file.write_all_at(&block.encode(SEGMENT_MAGIC), 0).at("write", &path)?;
+        let file = self
+            .disk
+            .open(&path, Access::CreateNew)
+            .at("create", &path)?;
+        let block = Block {
+            segment: first,
+            end: 0,
+            checkpoint: self.checkpoint.clone(),
+        };
+        file.write_all_at(&block.encode(SEGMENT_MAGIC), 0)
+            .at("write", &path)?;
         file.sync_data().at("sync", &path)?;
         // The header is durable, its name is not yet. A crash up to here leaves a segment with nothing in
         // it, whole or torn, or none: opening takes, removes or misses it.
@@ -289,14 +321,23 @@ impl Ledger {
         self.disk.sync_dir(&dir).at("sync", &dir)?;
         // The segment is there for good, so a batch in it can be durable.
         self.segments = self.segments.iter().copied().chain([first]).collect();
-        self.segment = OpenSegment { first, file, end: SEGMENT_DATA_AT };
+        self.segment = OpenSegment {
+            first,
+            file,
+            end: SEGMENT_DATA_AT,
+        };
         Ok(())
     }
 
     fn write_head(&self) -> Result<(), Error> {
-        let block =
-            Block { segment: self.segment.first, end: self.segment.end, checkpoint: self.checkpoint.clone() };
-        self.head_file.write_all_at(&block.encode(HEAD_MAGIC), 0).at("write", head_path(&self.dir))
+        let block = Block {
+            segment: self.segment.first,
+            end: self.segment.end,
+            checkpoint: self.checkpoint.clone(),
+        };
+        self.head_file
+            .write_all_at(&block.encode(HEAD_MAGIC), 0)
+            .at("write", head_path(&self.dir))
     }
 
     /// The number of entries.
@@ -350,30 +391,78 @@ fn check_vacant(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
         None => true,
         Some(stat) => stat.is_dir && disk.list(dir).at("list", dir)?.is_empty(),
     };
-    if vacant { Ok(()) } else { Err(Error::Exists { path: dir.to_owned() }) }
+    if vacant {
+        Ok(())
+    } else {
+        Err(Error::Exists {
+            path: dir.to_owned(),
+        })
+    }
 }
 
 fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>, Error> {
     let path = lock_path(dir);
     let file = disk.open(&path, Access::Create).at("open", &path)?;
-    if file.try_lock().at("lock", &path)? { Ok(file) } else { Err(Error::Locked { path: dir.to_owned() }) }
+    if file.try_lock().at("lock", &path)? {
+        Ok(file)
+    } else {
+        Err(Error::Locked {
+            path: dir.to_owned(),
+        })
+    }
 }
 
 /// Writes a ledger of one batch into a staging directory, over whatever an earlier attempt left there.
-fn write_new(disk: &dyn Disk, dir: &Path, origin: &str, key: &LedgerKey, chunk: &Chunk) -> Result<(), Error> {
+fn write_new(
+    disk: &dyn Disk,
+    dir: &Path,
+    origin: &str,
+    key: &LedgerKey,
+    chunk: &Chunk,
+) -> Result<(), Error> {
     let (segments, tree) = (segments_dir(dir), tree_dir(dir));
     disk.create_dir(&segments).at("create", &segments)?;
     disk.create_dir(&tree).at("create", &tree)?;
-    let empty = Checkpoint { origin: origin.to_owned(), size: 0, root: EMPTY_ROOT }.sign(key);
-    let block = Block { segment: 0, end: 0, checkpoint: empty };
+    let empty = Checkpoint {
+        origin: origin.to_owned(),
+        size: 0,
+        root: EMPTY_ROOT,
+    }
+    .sign(key);
+    let block = Block {
+        segment: 0,
+        end: 0,
+        checkpoint: empty,
+    };
     let mut bytes = block.encode(SEGMENT_MAGIC).to_vec();
     bytes.extend_from_slice(chunk.bytes());
     let mut frontier = crate::tree::Frontier::new();
-    chunk.leaf_hashes().iter().for_each(|leaf| frontier.push(*leaf));
-    let checkpoint = Checkpoint { origin: origin.to_owned(), size: frontier.size(), root: frontier.root() }.sign(key);
-    encode(FrameKind::Checkpoint, &[checkpoint.text().as_bytes()], &mut bytes);
-    let head = Block { segment: 0, end: bytes.len() as u64, checkpoint }.encode(HEAD_MAGIC);
-    for (path, content) in [(segment_path(dir, 0), &bytes[..]), (head_path(dir), &head), (index_path(dir), &[])] {
+    chunk
+        .leaf_hashes()
+        .iter()
+        .for_each(|leaf| frontier.push(*leaf));
+    let checkpoint = Checkpoint {
+        origin: origin.to_owned(),
+        size: frontier.size(),
+        root: frontier.root(),
+    }
+    .sign(key);
+    encode(
+        FrameKind::Checkpoint,
+        &[checkpoint.text().as_bytes()],
+        &mut bytes,
+    );
+    let head = Block {
+        segment: 0,
+        end: bytes.len() as u64,
+        checkpoint,
+    }
+    .encode(HEAD_MAGIC);
+    for (path, content) in [
+        (segment_path(dir, 0), &bytes[..]),
+        (head_path(dir), &head),
+        (index_path(dir), &[]),
+    ] {
         let file = disk.open(&path, Access::Create).at("create", &path)?;
         file.set_len(0).at("cut", &path)?;
         file.write_all_at(content, 0).at("write", &path)?;

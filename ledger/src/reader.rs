@@ -8,7 +8,7 @@
 //! range where it begins), a proof against the root that it is for.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -18,16 +18,17 @@ use crate::{
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, INDEX_STEP, TreeView},
     disk::{Access, Disk, DiskFile, OsDisk},
+    entries::Entries,
     error::{Damage, DamageKind, Error, IoContext as _},
     frame::{Fault, FrameKind, Scan, Scanner},
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments, open_segment,
-        segment_path, segments_dir, tree_dir,
+        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments,
+        open_segment, segment_path, segments_dir, tree_dir,
     },
     note::VerifierKey,
     recovery::{Head, SCAN_READ_BYTES, read_head},
-    source::{EntrySource, Visit, check_position, check_size},
+    source::{check_position, check_size},
     tile::{TileKind, TilePath},
     tiles::TileCache,
     tree::{self, NodeSource as _},
@@ -40,9 +41,6 @@ const FILES_MAX: usize = 64;
 const ENTRY_READ_BYTES: usize = 8 << 10;
 /// How often a head file that is being written this moment is read again.
 const HEAD_READS_MAX: usize = 100;
-/// [`Entries`] reads ahead so many entries, or so many bytes.
-const AHEAD_ENTRIES_MAX: usize = 256;
-const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// What the clones of a reader share, with its writer if it has one.
 #[derive(Debug)]
@@ -80,14 +78,20 @@ impl Shared {
             files,
             cache: TileCache::default(),
             open: Mutex::default(),
-            state: RwLock::new(Arc::new(State { checkpoint, segments })),
+            state: RwLock::new(Arc::new(State {
+                checkpoint,
+                segments,
+            })),
             is_attached: true,
         }
     }
 
     /// Lets readers see what has become durable.
     pub(crate) fn publish(&self, checkpoint: SignedCheckpoint, segments: Arc<[u64]>) {
-        let state = Arc::new(State { checkpoint, segments });
+        let state = Arc::new(State {
+            checkpoint,
+            segments,
+        });
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
@@ -96,7 +100,11 @@ impl Shared {
     }
 
     fn view(&self, size: u64) -> TreeView<'_> {
-        TreeView { files: &self.files, cache: &self.cache, size }
+        TreeView {
+            files: &self.files,
+            cache: &self.cache,
+            size,
+        }
     }
 
     fn segment(&self, first: u64) -> Result<Arc<dyn DiskFile>, Error> {
@@ -139,10 +147,18 @@ impl Reader {
         let header = header.ok_or_else(|| header_damage(dir, 0))?;
         check_identity(dir, &header, key)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Read));
-        let mut shared =
-            Shared::attached(disk, dir, key.clone(), files, header.checkpoint, Arc::new([0]));
+        let mut shared = Shared::attached(
+            disk,
+            dir,
+            key.clone(),
+            files,
+            header.checkpoint,
+            Arc::new([0]),
+        );
         shared.is_attached = false;
-        let reader = Self { shared: Arc::new(shared) };
+        let reader = Self {
+            shared: Arc::new(shared),
+        };
         reader.refresh()?;
         Ok(reader)
     }
@@ -156,18 +172,25 @@ impl Reader {
         }
         let head = self.durable_head()?;
         let state = shared.state();
-        let (size, held) = (head.size(), state.checkpoint.size());
-        if size < held {
-            let kind = DamageKind::BelowHead { size, head_size: held };
+        let (size, seen) = (head.size(), state.checkpoint.size());
+        if size < seen {
+            let kind = DamageKind::BelowHead {
+                size,
+                head_size: seen,
+            };
             return Err(Damage::error(head_path(&shared.dir), 0, kind));
         }
-        if size == held && head.root() == state.checkpoint.root() {
+        if size == seen && head.root() == state.checkpoint.root() {
             return Ok(());
         }
         // The tree files are written before the head that counts on them.
         let computed = tree::root(&shared.view(size), size)?;
         if computed != head.root() {
-            let kind = DamageKind::Root { size, computed, signed: head.root() };
+            let kind = DamageKind::Root {
+                size,
+                computed,
+                signed: head.root(),
+            };
             return Err(Damage::error(tree_dir(&shared.dir), 0, kind));
         }
         let segments = list_segments(shared.disk.as_ref(), &shared.dir)?;
@@ -177,12 +200,20 @@ impl Reader {
 
     fn durable_head(&self) -> Result<SignedCheckpoint, Error> {
         for _ in 0..HEAD_READS_MAX {
-            if let Head::Block(block) = read_head(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.key)? {
+            if let Head::Block(block) = read_head(
+                self.shared.disk.as_ref(),
+                &self.shared.dir,
+                &self.shared.key,
+            )? {
                 return Ok(block.checkpoint);
             }
             std::thread::yield_now();
         }
-        Err(Damage::error(head_path(&self.shared.dir), 0, DamageKind::Head))
+        Err(Damage::error(
+            head_path(&self.shared.dir),
+            0,
+            DamageKind::Head,
+        ))
     }
 
     /// The directory.
@@ -201,7 +232,6 @@ impl Reader {
     }
 
     /// The first position held: 0 as long as nothing is given up.
-    #[expect(clippy::unused_self, reason = "it will be a property of the ledger once entries can expire")]
     pub fn held_from(&self) -> u64 {
         0
     }
@@ -235,7 +265,7 @@ impl Reader {
 
     /// The entries of a range, in order. It ends after the first error.
     pub fn entries(&self, range: Range<u64>) -> Entries {
-        Entries { reader: self.clone(), range, ahead: VecDeque::new(), has_failed: false }
+        Entries::new(self.clone(), range)
     }
 
     /// Hands each entry of a range to `visit`, without a copy, until it breaks off.
@@ -265,15 +295,26 @@ impl Reader {
         visit: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), u64>, Error> {
         let dir = &self.shared.dir;
-        let after = state.segments.partition_point(|first| *first <= range.start);
-        let Some(&first) = after.checked_sub(1).and_then(|index| state.segments.get(index)) else {
-            let kind = DamageKind::SegmentMissing { position: range.start };
+        let after = state
+            .segments
+            .partition_point(|first| *first <= range.start);
+        let Some(&first) = after
+            .checked_sub(1)
+            .and_then(|index| state.segments.get(index))
+        else {
+            let kind = DamageKind::SegmentMissing {
+                position: range.start,
+            };
             return Err(Damage::error(segments_dir(dir), 0, kind));
         };
         let path = segment_path(dir, first);
         let (mut position, offset) = self.start_of(first, range.start)?;
         let is_short = range.end - range.start <= INDEX_STEP;
-        let read_bytes = if is_short { ENTRY_READ_BYTES } else { SCAN_READ_BYTES };
+        let read_bytes = if is_short {
+            ENTRY_READ_BYTES
+        } else {
+            SCAN_READ_BYTES
+        };
         let mut scanner = Scanner::new(self.shared.segment(first)?, offset, read_bytes);
         loop {
             let offset = scanner.offset();
@@ -282,7 +323,11 @@ impl Reader {
                     // One leaf compared shows that the index led to the right place; from there on the
                     // frames follow each other.
                     if position == range.start && frame.leaf() != self.leaf_hash_at(position)? {
-                        return Err(Damage::error(path, frame.offset, DamageKind::Entry { position }));
+                        return Err(Damage::error(
+                            path,
+                            frame.offset,
+                            DamageKind::Entry { position },
+                        ));
                     }
                     if position >= range.start && visit(position, frame.payload()).is_break() {
                         return Ok(ControlFlow::Break(()));
@@ -293,11 +338,17 @@ impl Reader {
                     }
                 }
                 Scan::Frame(_) => {}
-                Scan::End if state.segments.get(after) == Some(&position) && position > range.start => {
+                Scan::End
+                    if state.segments.get(after) == Some(&position) && position > range.start =>
+                {
                     return Ok(ControlFlow::Continue(position));
                 }
-                Scan::End => return Err(Damage::error(path, offset, DamageKind::Short { position })),
-                Scan::Bad(fault) => return Err(Damage::error(path, offset, fault_kind(fault, position))),
+                Scan::End => {
+                    return Err(Damage::error(path, offset, DamageKind::Short { position }));
+                }
+                Scan::Bad(fault) => {
+                    return Err(Damage::error(path, offset, fault_kind(fault, position)));
+                }
             }
         }
     }
@@ -338,7 +389,9 @@ impl Reader {
         check_position(position, size)?;
         let proof = tree::inclusion_proof(&self.shared.view(self.size()), position, size)?;
         let leaf = self.leaf_hash_at(position)?;
-        self.check_made(size, |root| verify::inclusion(position, size, &leaf, &proof, root))?;
+        self.check_made(size, |root| {
+            verify::inclusion(position, size, &leaf, &proof, root)
+        })?;
         Ok(proof)
     }
 
@@ -348,7 +401,9 @@ impl Reader {
         check_size(old, new)?;
         let proof = tree::consistency_proof(&self.shared.view(self.size()), old, new)?;
         let old_root = self.root_at(old)?;
-        self.check_made(new, |root| verify::consistency(old, &old_root, new, root, &proof))?;
+        self.check_made(new, |root| {
+            verify::consistency(old, &old_root, new, root, &proof)
+        })?;
         Ok(proof)
     }
 
@@ -360,8 +415,20 @@ impl Reader {
     ) -> Result<(), Error> {
         let root = self.root_at(size)?;
         check(&root).map_err(|error| {
-            let computed = if let verify::VerifyError::Root { computed, .. } = error { computed } else { root };
-            Damage::error(tree_dir(&self.shared.dir), 0, DamageKind::Root { size, computed, signed: root })
+            let computed = if let verify::VerifyError::Root { computed, .. } = error {
+                computed
+            } else {
+                root
+            };
+            Damage::error(
+                tree_dir(&self.shared.dir),
+                0,
+                DamageKind::Root {
+                    size,
+                    computed,
+                    signed: root,
+                },
+            )
         })
     }
 
@@ -369,12 +436,18 @@ impl Reader {
     pub fn tile(&self, path: &TilePath) -> Result<Vec<u8>, Error> {
         let size = self.size();
         if !path.exists_at(size) {
-            return Err(Error::NoTile { path: path.to_string(), size });
+            return Err(Error::NoTile {
+                path: path.to_string(),
+                size,
+            });
         }
         let start = path.index << 8;
         match path.kind {
             TileKind::Hashes(level) => {
-                let hashes = self.shared.files.hashes(level, start, usize::from(path.width))?;
+                let hashes = self
+                    .shared
+                    .files
+                    .hashes(level, start, usize::from(path.width))?;
                 Ok(hashes.iter().flat_map(|hash| hash.0).collect())
             }
             TileKind::Entries => {
@@ -397,82 +470,5 @@ pub(crate) fn fault_kind(fault: Fault, position: u64) -> DamageKind {
         Fault::Head => DamageKind::FrameHeader { position },
         Fault::Checksum => DamageKind::FrameChecksum { position },
         Fault::Short => DamageKind::Short { position },
-    }
-}
-
-impl EntrySource for Reader {
-    fn size(&self) -> u64 {
-        self.size()
-    }
-
-    fn root(&self) -> Hash {
-        self.root()
-    }
-
-    fn root_at(&self, size: u64) -> Result<Hash, Error> {
-        self.root_at(size)
-    }
-
-    fn entry(&self, position: u64) -> Result<Vec<u8>, Error> {
-        self.entry(position)
-    }
-
-    fn for_each_entry(&self, range: Range<u64>, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.for_each_entry(range, visit)
-    }
-
-    fn inclusion_proof(&self, position: u64, size: u64) -> Result<Vec<Hash>, Error> {
-        self.inclusion_proof(position, size)
-    }
-
-    fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
-        self.consistency_proof(old, new)
-    }
-
-    fn checkpoint_text(&self) -> String {
-        self.checkpoint().text().to_owned()
-    }
-}
-
-/// The entries of a range, from [`Reader::entries`].
-#[derive(Debug)]
-pub struct Entries {
-    reader: Reader,
-    /// What is not read yet.
-    range: Range<u64>,
-    ahead: VecDeque<(u64, Vec<u8>)>,
-    has_failed: bool,
-}
-
-impl Entries {
-    fn read_ahead(&mut self) -> Result<(), Error> {
-        let mut bytes = 0;
-        let ahead = &mut self.ahead;
-        self.reader.for_each_entry(self.range.clone(), |position, entry| {
-            bytes += entry.len();
-            ahead.push_back((position, entry.to_vec()));
-            if ahead.len() < AHEAD_ENTRIES_MAX && bytes < AHEAD_BYTES_MAX {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        self.range.start += self.ahead.len() as u64;
-        Ok(())
-    }
-}
-
-impl Iterator for Entries {
-    type Item = Result<(u64, Vec<u8>), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ahead.is_empty() && !self.range.is_empty() && !self.has_failed {
-            if let Err(error) = self.read_ahead() {
-                self.has_failed = true;
-                self.ahead.clear();
-                return Some(Err(error));
-            }
-        }
-        self.ahead.pop_front().map(Ok)
     }
 }

@@ -24,8 +24,8 @@ use crate::{
     frame::{Fault, FrameKind, Scan, Scanner, find_checkpoint},
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment, segment_path,
-        segments_dir,
+        SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment,
+        segment_path, segments_dir,
     },
     ledger::OpenSegment,
     note::VerifierKey,
@@ -139,7 +139,11 @@ pub(crate) fn recover(
     let report = Recovery {
         size,
         root: checkpoint.root(),
-        entries_scanned: if tree_rebuilt { size } else { size - last.first },
+        entries_scanned: if tree_rebuilt {
+            size
+        } else {
+            size - last.first
+        },
         tail_bytes_cut,
         tail_entries_cut: scanned.tail_entries,
         suspect_bytes_rewritten,
@@ -147,13 +151,25 @@ pub(crate) fn recover(
         empty_segment_removed: last.empty_segment_removed,
         head: match head {
             Head::Block(block) if block.checkpoint.size() == size => HeadState::Agrees,
-            Head::Block(block) => HeadState::Behind { size: block.checkpoint.size() },
+            Head::Block(block) => HeadState::Behind {
+                size: block.checkpoint.size(),
+            },
             Head::Missing => HeadState::Missing,
             Head::Unreadable => HeadState::Unreadable,
         },
     };
-    let segment = OpenSegment { first: last.first, file: last.file, end: scanned.batch.end };
-    Ok(Recovered { segments: last.segments, segment, derived, checkpoint, report })
+    let segment = OpenSegment {
+        first: last.first,
+        file: last.file,
+        end: scanned.batch.end,
+    };
+    Ok(Recovered {
+        segments: last.segments,
+        segment,
+        derived,
+        checkpoint,
+        report,
+    })
 }
 
 /// The head file as it is.
@@ -166,7 +182,11 @@ pub(crate) enum Head {
 
 impl Head {
     fn as_ref(&self) -> Option<&Block> {
-        if let Self::Block(block) = self { Some(block) } else { None }
+        if let Self::Block(block) = self {
+            Some(block)
+        } else {
+            None
+        }
     }
 }
 
@@ -178,7 +198,8 @@ pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Resul
         return Ok(Head::Missing);
     }
     let bytes = read_file(disk, &path, BLOCK_BYTES).at("read", &path)?;
-    let block = Block::decode(HEAD_MAGIC, &bytes).filter(|block| block.checkpoint.verify(key).is_ok());
+    let block =
+        Block::decode(HEAD_MAGIC, &bytes).filter(|block| block.checkpoint.verify(key).is_ok());
     Ok(block.map_or(Head::Unreadable, |block| Head::Block(Box::new(block))))
 }
 
@@ -186,21 +207,41 @@ pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Resul
 fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, Error> {
     let mut segments = list_segments(disk, dir)?;
     if segments.first() != Some(&0) {
-        return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
+        return Err(Damage::error(
+            segments_dir(dir),
+            0,
+            DamageKind::SegmentMissing { position: 0 },
+        ));
     }
     // A segment that the head file names held a durable batch.
     if let Some(head) = head.filter(|head| !segments.contains(&head.segment)) {
-        return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: head.segment }));
+        return Err(Damage::error(
+            segments_dir(dir),
+            0,
+            DamageKind::SegmentMissing {
+                position: head.segment,
+            },
+        ));
     }
     let mut empty_segment_removed = false;
     loop {
         let Some(&first) = segments.last() else {
-            return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
+            return Err(Damage::error(
+                segments_dir(dir),
+                0,
+                DamageKind::SegmentMissing { position: 0 },
+            ));
         };
         let (file, header) = open_segment(disk, dir, first, Access::Write)?;
         let path = segment_path(dir, first);
         if let Some(header) = header {
-            return Ok(Last { segments, first, file, header, empty_segment_removed });
+            return Ok(Last {
+                segments,
+                first,
+                file,
+                header,
+                empty_segment_removed,
+            });
         }
         // A header is synced before anything is written after it. So without anything after it, it was
         // being written when the writer stopped; with anything, it was valid once.
@@ -210,7 +251,8 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
             return Err(header_damage(dir, first));
         }
         disk.remove_file(&path).at("remove", &path)?;
-        disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
+        disk.sync_dir(&segments_dir(dir))
+            .at("sync", segments_dir(dir))?;
         segments.pop();
         empty_segment_removed = true;
     }
@@ -224,12 +266,25 @@ fn resume(files: &Arc<DerivedFiles>, last: &Last) -> Option<DerivedWriter> {
 }
 
 /// Makes tree and index again from all segments before the last.
-fn rebuild(disk: &dyn Disk, dir: &Path, files: &Arc<DerivedFiles>, last: &Last) -> Result<DerivedWriter, Error> {
+fn rebuild(
+    disk: &dyn Disk,
+    dir: &Path,
+    files: &Arc<DerivedFiles>,
+    last: &Last,
+) -> Result<DerivedWriter, Error> {
     let mut derived = DerivedWriter::resume(Arc::clone(files), 0)?;
-    for &first in last.segments.iter().take_while(|first| **first != last.first) {
+    for &first in last
+        .segments
+        .iter()
+        .take_while(|first| **first != last.first)
+    {
         let at = derived.frontier().size();
         if first != at {
-            return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: at }));
+            return Err(Damage::error(
+                segments_dir(dir),
+                0,
+                DamageKind::SegmentMissing { position: at },
+            ));
         }
         let (file, header) = open_segment(disk, dir, first, Access::Read)?;
         let header = header.ok_or_else(|| header_damage(dir, first))?;
@@ -237,7 +292,12 @@ fn rebuild(disk: &dyn Disk, dir: &Path, files: &Arc<DerivedFiles>, last: &Last) 
         let scanned = scan(dir, first, &file, &mut derived)?;
         // Only the last segment can end in anything but a checkpoint frame.
         if scanned.fault.is_some() || scanned.tail_entries > 0 {
-            return Err(fault_damage(dir, first, &scanned, derived.frontier().size()));
+            return Err(fault_damage(
+                dir,
+                first,
+                &scanned,
+                derived.frontier().size(),
+            ));
         }
     }
     check_root(dir, last.first, 0, &last.header.checkpoint, &derived)?;
@@ -263,7 +323,9 @@ fn scan(
     loop {
         let offset = scanner.offset();
         match scanner.next().at("read", &path)? {
-            Scan::Frame(frame) if frame.kind == FrameKind::Entry => batch.push((frame.leaf(), frame.offset)),
+            Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
+                batch.push((frame.leaf(), frame.offset));
+            }
             Scan::Frame(frame) => {
                 for (leaf, offset) in batch.drain(..) {
                     derived.push(leaf, offset);
@@ -293,7 +355,9 @@ fn last_checkpoint(
     key: &VerifierKey,
     derived: &DerivedWriter,
 ) -> Result<SignedCheckpoint, Error> {
-    let Some(text) = &scanned.checkpoint else { return Ok(last.header.checkpoint.clone()) };
+    let Some(text) = &scanned.checkpoint else {
+        return Ok(last.header.checkpoint.clone());
+    };
     let position = derived.frontier().size();
     let checkpoint = str::from_utf8(text)
         .map_err(|error| error.to_string())
@@ -316,9 +380,16 @@ fn check_root(
     let frontier = derived.frontier();
     let (size, computed) = (frontier.size(), frontier.root());
     let kind = if checkpoint.size() != size {
-        DamageKind::CheckpointSize { stated: checkpoint.size(), counted: size }
+        DamageKind::CheckpointSize {
+            stated: checkpoint.size(),
+            counted: size,
+        }
     } else if checkpoint.root() != computed {
-        DamageKind::Root { size, computed, signed: checkpoint.root() }
+        DamageKind::Root {
+            size,
+            computed,
+            signed: checkpoint.root(),
+        }
     } else {
         return Ok(());
     };
@@ -337,14 +408,28 @@ fn check_head(
     let (size, head_size) = (checkpoint.size(), head.checkpoint.size());
     if size < head_size {
         let last = head.segment;
-        let offset = scanned.fault.map_or(scanned.batch.end, |(offset, _)| offset);
-        return Err(Damage::error(segment_path(dir, last), offset, DamageKind::BelowHead { size, head_size }));
+        let offset = scanned
+            .fault
+            .map_or(scanned.batch.end, |(offset, _)| offset);
+        return Err(Damage::error(
+            segment_path(dir, last),
+            offset,
+            DamageKind::BelowHead { size, head_size },
+        ));
     }
     // The head signed before is a prefix of what was found.
-    let view = TreeView { files, cache: &TileCache::default(), size };
+    let view = TreeView {
+        files,
+        cache: &TileCache::default(),
+        size,
+    };
     let computed = tree::root(&view, head_size)?;
     if computed != head.checkpoint.root() {
-        let kind = DamageKind::Root { size: head_size, computed, signed: head.checkpoint.root() };
+        let kind = DamageKind::Root {
+            size: head_size,
+            computed,
+            signed: head.checkpoint.root(),
+        };
         return Err(Damage::error(head_path(dir), 0, kind));
     }
     Ok(())
@@ -361,7 +446,9 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey) -> Re
     if let Some((offset, _)) = scanned.fault {
         let rest = usize::try_from(len - offset).unwrap_or(usize::MAX);
         let mut bytes = vec![0; rest];
-        last.file.read_exact_at(&mut bytes, offset).at("read", &path)?;
+        last.file
+            .read_exact_at(&mut bytes, offset)
+            .at("read", &path)?;
         if was_durable(&bytes, key) {
             return Err(fault_damage(dir, last.first, scanned, last.first));
         }
@@ -373,25 +460,44 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey) -> Re
 /// Whether bytes that begin with no valid frame show that what they begin with was durable: a signed
 /// checkpoint follows, and after it another batch was begun.
 fn was_durable(bytes: &[u8], key: &VerifierKey) -> bool {
-    let is_signed = |text: &[u8]| str::from_utf8(text).is_ok_and(|text| crate::verify::checkpoint(text, key).is_ok());
-    find_checkpoint(bytes, 1, is_signed).is_some_and(|(_, end)| bytes[end..].iter().any(|byte| *byte != 0))
+    let is_signed = |text: &[u8]| {
+        str::from_utf8(text).is_ok_and(|text| crate::verify::checkpoint(text, key).is_ok())
+    };
+    find_checkpoint(bytes, 1, is_signed)
+        .is_some_and(|(_, end)| bytes[end..].iter().any(|byte| *byte != 0))
 }
 
 /// Writes the last batch (or the header, where there is no batch after it) again and syncs it, with the
 /// shorter length and the names.
-fn rewrite_suspect(disk: &dyn Disk, dir: &Path, last: &Last, scanned: &Scanned) -> Result<u64, Error> {
+fn rewrite_suspect(
+    disk: &dyn Disk,
+    dir: &Path,
+    last: &Last,
+    scanned: &Scanned,
+) -> Result<u64, Error> {
     let path = segment_path(dir, last.first);
-    let suspect = if scanned.checkpoint.is_some() { scanned.batch.clone() } else { 0..SEGMENT_DATA_AT };
+    let suspect = if scanned.checkpoint.is_some() {
+        scanned.batch.clone()
+    } else {
+        0..SEGMENT_DATA_AT
+    };
     let mut at = suspect.start;
     let mut buffer = vec![0; SCAN_READ_BYTES];
     while at < suspect.end {
-        let len = usize::try_from(suspect.end - at).unwrap_or(usize::MAX).min(buffer.len());
-        last.file.read_exact_at(&mut buffer[..len], at).at("read", &path)?;
-        last.file.write_all_at(&buffer[..len], at).at("write", &path)?;
+        let len = usize::try_from(suspect.end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        last.file
+            .read_exact_at(&mut buffer[..len], at)
+            .at("read", &path)?;
+        last.file
+            .write_all_at(&buffer[..len], at)
+            .at("write", &path)?;
         at += len as u64;
     }
     last.file.sync_data().at("sync", &path)?;
-    disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
+    disk.sync_dir(&segments_dir(dir))
+        .at("sync", segments_dir(dir))?;
     Ok(suspect.end - suspect.start)
 }
 

@@ -236,19 +236,9 @@ async fn submit(handle: &Handle, kind: FileKind, fresh: Vec<Submission>, report:
                     Err(_) => report.rejected += 1,
                 }
             }
-            append_chunk(handle, chunk).await?;
+            handle.append_metrics_waiting(0, chunk).await?;
         }
     }
-    Ok(())
-}
-
-/// Hands a chunk to the writer, waiting while the queue is full.
-async fn append_chunk(handle: &Handle, chunk: MetricsChunk) -> Result<(), IngestError> {
-    // The file waits for the writer, so that its queue is never overrun; nothing is lost by waiting.
-    while handle.shared().status.queued.load(std::sync::atomic::Ordering::Relaxed) > CHUNK_BYTES as u64 * 4 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    handle.append_metrics(0, chunk).await?;
     Ok(())
 }
 

@@ -113,5 +113,3 @@ fn done<T: Serialize>(view: &View<'_>, asked: &Asked, body: &T, negative: bool) 
     Ok(Answer { body, negative })
 }
 
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
@@ -244,7 +245,7 @@ impl Handle {
     /// The backfill is over: live cuts may be made.
     pub fn backfill_end(&self) {
         // A writer that has stopped makes no cuts.
-        let _ = self.queue.try_send(Message { body: Body::BackfillEnd, _permit: None });
+        let _ = self.send(Message { body: Body::BackfillEnd, _permit: None });
     }
 
     /// Says that a file has a number.
@@ -272,6 +273,26 @@ impl Handle {
         &self.node_key
     }
 
+    /// As [`Self::append_metrics`], for a source that can wait: a file waits while the queue is full.
+    pub async fn append_metrics_waiting(&self, ledger: u32, chunk: MetricsChunk) -> Result<Range<u64>, SubmitError> {
+        let permits = u32::try_from(chunk.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| SubmitError::Stopped("it ended".to_owned()))?;
+        let (reply, answer) = oneshot::channel();
+        let mut message = Message { body: Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) }, _permit: Some(permit) };
+        while let Err(error) = self.send(message) {
+            let TrySendError::Full(back) = error else { return Err(SubmitError::Stopped("an error; see the log".to_owned())) };
+            message = back;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(answer.await.map_err(|_| SubmitError::Stopped("an error; see the log".to_owned()))??)
+    }
+
+    fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {
+        self.queue.try_send(message)?;
+        self.shared.status.queued.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn ask<T>(&self, bytes: usize, body: impl FnOnce(oneshot::Sender<Result<T, Arc<SequencerError>>>) -> Body) -> Result<T, SubmitError> {
         if self.shared.is_poisoned() {
             return Err(SubmitError::Stopped("an I/O error; see the log".to_owned()));
@@ -279,7 +300,7 @@ impl Handle {
         let permits = u32::try_from(bytes.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS })?;
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Message { body: body(reply), _permit: Some(permit) }).map_err(|error| match error {
+        self.send(Message { body: body(reply), _permit: Some(permit) }).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS },
             TrySendError::Disconnected(_) => SubmitError::Stopped("an error; see the log".to_owned()),
         })?;

@@ -181,6 +181,7 @@ impl Writer {
 
     /// Puts a plain append into the batch; gives anything else back.
     fn sort(&self, message: Message, batch: &mut Batch) -> Option<Message> {
+        self.shared.status.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| queued.checked_sub(1)).ok();
         let Message { body, _permit: permit } = message;
         match body {
             Body::Governance { mut items, reply } => {

@@ -32,7 +32,7 @@ pub struct Status {
     pub poisoned: AtomicBool,
     /// Alerts or roots in the governance ledger that this node does not derive itself.
     pub integrity_alarms: AtomicU64,
-    /// Entries waiting in the queue.
+    /// Submissions waiting in the queue.
     pub queued: AtomicU64,
     /// Whether everything found at start was folded.
     pub caught_up: AtomicBool,

@@ -56,7 +56,13 @@ pub enum VerifyError {
 }
 
 /// Checks that the leaf at `position` is in the tree of `size` leaves with `root`.
-pub fn inclusion(position: u64, size: u64, leaf: &Hash, proof: &[Hash], root: &Hash) -> Result<(), VerifyError> {
+pub fn inclusion(
+    position: u64,
+    size: u64,
+    leaf: &Hash,
+    proof: &[Hash],
+    root: &Hash,
+) -> Result<(), VerifyError> {
     if position >= size {
         return Err(VerifyError::Position { position, size });
     }
@@ -141,7 +147,14 @@ pub fn consistency(
 }
 
 fn expect(computed: Hash, expected: &Hash) -> Result<(), VerifyError> {
-    if computed == *expected { Ok(()) } else { Err(VerifyError::Root { computed, expected: *expected }) }
+    if computed == *expected {
+        Ok(())
+    } else {
+        Err(VerifyError::Root {
+            computed,
+            expected: *expected,
+        })
+    }
 }
 
 /// Reads a signed checkpoint and checks that `key` signed it under its origin.
@@ -155,5 +168,7 @@ pub fn checkpoint(note: &str, key: &VerifierKey) -> Result<SignedCheckpoint, Not
 pub fn cosignature(note: &str, witness: &VerifierKey) -> Result<u64, NoteError> {
     let verified = Note::parse(note.as_bytes())?.verify(std::slice::from_ref(witness))?;
     let time = verified.first().and_then(|signature| signature.time);
-    time.ok_or_else(|| NoteError::Unsigned { expected: witness.to_string() })
+    time.ok_or_else(|| NoteError::Unsigned {
+        expected: witness.to_string(),
+    })
 }

@@ -34,8 +34,10 @@ pub(super) struct Unit {
     pub(super) number: u64,
     /// The segment that it is of.
     pub(super) segment: u64,
-    /// The segment's header, where this is the segment's first unit.
-    pub(super) opens: Option<Option<Block>>,
+    /// Whether it is the segment's first.
+    pub(super) opens: bool,
+    /// Then, the segment's header, if that is valid.
+    pub(super) header: Option<Block>,
     /// The position of its first entry.
     pub(super) first: u64,
     /// Where it starts in the segment.
@@ -62,7 +64,8 @@ pub(super) struct Walker<'a> {
 struct Current {
     first: u64,
     file: Arc<dyn DiskFile>,
-    opens: Option<Option<Block>>,
+    opens: bool,
+    header: Option<Block>,
     position: u64,
     /// Where `carry` starts in the file.
     offset: u64,
@@ -73,8 +76,20 @@ struct Current {
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path, segments: Vec<u64>, limit: (u64, u64)) -> Self {
-        Self { disk, dir, segments: segments.into_iter(), limit, current: None, number: 0 }
+    pub(super) fn new(
+        disk: &'a dyn Disk,
+        dir: &'a Path,
+        segments: Vec<u64>,
+        limit: (u64, u64),
+    ) -> Self {
+        Self {
+            disk,
+            dir,
+            segments: segments.into_iter(),
+            limit,
+            current: None,
+            number: 0,
+        }
     }
 
     /// The next unit, or nothing at the end.
@@ -87,11 +102,16 @@ impl<'a> Walker<'a> {
             },
         };
         let path = segment_path(self.dir, current.first);
-        let limit = if current.first == self.limit.0 { self.limit.1 } else { u64::MAX };
+        let limit = if current.first == self.limit.0 {
+            self.limit.1
+        } else {
+            u64::MAX
+        };
         let mut unit = Unit {
             number: self.number,
             segment: current.first,
-            opens: current.opens.take(),
+            opens: std::mem::take(&mut current.opens),
+            header: current.header.take(),
             first: current.position,
             offset: current.offset,
             bytes: std::mem::take(&mut current.carry),
@@ -111,9 +131,18 @@ impl<'a> Walker<'a> {
     }
 
     fn open(&self, first: u64) -> Result<Current, Error> {
-        let (file, block) = open_segment(self.disk, self.dir, first, Access::Read)?;
+        let (file, header) = open_segment(self.disk, self.dir, first, Access::Read)?;
         let offset = SEGMENT_DATA_AT;
-        Ok(Current { first, file, opens: Some(block), position: first, offset, carry: Vec::new(), block: vec![0; READ_BYTES] })
+        Ok(Current {
+            first,
+            file,
+            opens: true,
+            header,
+            position: first,
+            offset,
+            carry: Vec::new(),
+            block: vec![0; READ_BYTES],
+        })
     }
 }
 
@@ -140,7 +169,9 @@ impl Current {
                 continue;
             }
             let read_at = self.offset + unit.bytes.len() as u64;
-            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(READ_BYTES);
+            let wanted = usize::try_from(limit.saturating_sub(read_at))
+                .unwrap_or(usize::MAX)
+                .min(READ_BYTES);
             let filled = self.file.read_full_at(&mut self.block[..wanted], read_at)?;
             unit.bytes.extend_from_slice(&self.block[..filled]);
             if filled == 0 {
@@ -158,7 +189,11 @@ pub(super) enum Piece {
     /// A complete aligned subtree.
     Subtree { height: u8, hash: Hash },
     /// A checkpoint frame, signed well and of the right size, whose root the merge has to compare.
-    Checkpoint { offset: u64, checkpoint: Box<SignedCheckpoint>, before: Vec<(u8, Hash)> },
+    Checkpoint {
+        offset: u64,
+        checkpoint: Box<SignedCheckpoint>,
+        before: Vec<(u8, Hash)>,
+    },
 }
 
 /// A unit after its check.
@@ -199,7 +234,12 @@ pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error>
     };
     check.run()?;
     let mut done = check.done;
-    done.pieces.extend(check.subtrees.into_iter().map(|(height, hash)| Piece::Subtree { height, hash }));
+    done.pieces.extend(
+        check
+            .subtrees
+            .into_iter()
+            .map(|(height, hash)| Piece::Subtree { height, hash }),
+    );
     Ok(done)
 }
 
@@ -225,18 +265,28 @@ impl Check<'_> {
             let offset = self.done.unit.offset + at as u64;
             let fits = head.fits(frame);
             if !fits {
-                // Where the frame after a wrong one is wrong too, it is the length that cannot be followed.
-                if was_wrong {
+                // Where the frame after a wrong one is wrong too, it is the length that cannot be followed;
+                // where the type is wrong, the count of entries.
+                if !was_wrong {
+                    self.problem(
+                        offset,
+                        DamageKind::FrameChecksum {
+                            position: self.position,
+                        },
+                    );
+                }
+                if was_wrong || head.fits_other_kind(frame) {
                     self.done.is_broken = true;
                     break;
                 }
-                self.problem(offset, DamageKind::FrameChecksum { position: self.position });
             }
             was_wrong = !fits;
             self.done.ends_with_checkpoint = head.kind == FrameKind::Checkpoint;
             match head.kind {
                 FrameKind::Entry => self.entry(offset, frame, fits)?,
-                FrameKind::Checkpoint if fits => self.checkpoint(offset, &frame[FRAME_HEAD_BYTES..]),
+                FrameKind::Checkpoint if fits => {
+                    self.checkpoint(offset, &frame[FRAME_HEAD_BYTES..]);
+                }
                 FrameKind::Checkpoint => {}
             }
             at += head.frame_bytes();
@@ -251,7 +301,11 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, offset: u64, kind: DamageKind) {
-        self.done.problems.push(Damage { file: self.path.clone(), offset, kind });
+        self.done.problems.push(Damage {
+            file: self.path.clone(),
+            offset,
+            kind,
+        });
     }
 
     /// Reads the stored leaf hashes of the unit in one go.
@@ -274,12 +328,19 @@ impl Check<'_> {
 
     fn stored_wrong(&mut self, level: u8, index: u64) {
         let kind = DamageKind::TreeHash { level, index };
-        self.done.problems.push(Damage { file: level_path(self.against.dir, level), offset: index * 32, kind });
+        self.done.problems.push(Damage {
+            file: level_path(self.against.dir, level),
+            offset: index * 32,
+            kind,
+        });
     }
 
     fn entry(&mut self, offset: u64, frame: &[u8], fits: bool) -> Result<(), Error> {
         let position = self.position;
-        let stored = usize::try_from(position - self.done.unit.first).ok().and_then(|at| self.stored.get(at)).copied();
+        let stored = usize::try_from(position - self.done.unit.first)
+            .ok()
+            .and_then(|at| self.stored.get(at))
+            .copied();
         let computed = Hash::of(&frame[FRAME_HEAD_BYTES - 1..]);
         let leaf = match stored {
             // For an entry already known to be wrong the stored hash stands in, so that whatever else is
@@ -295,7 +356,11 @@ impl Check<'_> {
             match self.against.files.offset(position) {
                 Ok(found) if found == offset => {}
                 Err(Error::Io { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::Io { action: "read", path: self.against.dir.join("index"), source });
+                    return Err(Error::Io {
+                        action: "read",
+                        path: self.against.dir.join("index"),
+                        source,
+                    });
                 }
                 Ok(_) | Err(_) => {
                     let damage = self.against.files.index_damage(position).damage().cloned();
@@ -313,7 +378,9 @@ impl Check<'_> {
         let (mut height, mut hash) = (0_u8, leaf);
         // The leaf is at `position - 1`; a node is a right child where its index is odd.
         while (self.position - 1) >> height & 1 == 1 {
-            let Some((_, left)) = self.subtrees.pop_if(|(left, _)| *left == height) else { break };
+            let Some((_, left)) = self.subtrees.pop_if(|(left, _)| *left == height) else {
+                break;
+            };
             hash = node_hash(&left, &hash);
             height += 1;
             if height.is_multiple_of(TILE_HEIGHT) {
@@ -330,17 +397,26 @@ impl Check<'_> {
         let position = self.position;
         let checkpoint = str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| super::checkpoint(text, self.against.key).map_err(|error| error.to_string()));
+            .and_then(|text| {
+                super::checkpoint(text, self.against.key).map_err(|error| error.to_string())
+            });
         match checkpoint {
             Err(why) => self.problem(offset, DamageKind::Checkpoint { position, why }),
             Ok(checkpoint) if checkpoint.size() != position => {
-                let kind = DamageKind::CheckpointSize { stated: checkpoint.size(), counted: position };
+                let kind = DamageKind::CheckpointSize {
+                    stated: checkpoint.size(),
+                    counted: position,
+                };
                 self.problem(offset, kind);
             }
             Ok(checkpoint) => {
                 let before = self.subtrees.clone();
                 let checkpoint = Box::new(checkpoint);
-                self.done.pieces.push(Piece::Checkpoint { offset, checkpoint, before });
+                self.done.pieces.push(Piece::Checkpoint {
+                    offset,
+                    checkpoint,
+                    before,
+                });
             }
         }
     }
@@ -355,12 +431,18 @@ pub(super) fn check_stored(
 ) -> Result<Option<Damage>, Error> {
     let wrong = || {
         let kind = DamageKind::TreeHash { level, index };
-        Some(Damage { file: level_path(against.dir, level), offset: index * 32, kind })
+        Some(Damage {
+            file: level_path(against.dir, level),
+            offset: index * 32,
+            kind,
+        })
     };
     match against.files.hashes(level, index, 1) {
         Ok(stored) if stored.first() == Some(computed) => Ok(None),
         Ok(_) | Err(Error::Damage(_)) => Ok(wrong()),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(wrong()),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(wrong())
+        }
         Err(error) => Err(error),
     }
 }

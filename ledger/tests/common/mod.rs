@@ -1,6 +1,12 @@
 //! What the ledger's tests share: a key, entries, one way to make a ledger, and one way to check all of it.
 
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part of this, and all of it is test code"
+)]
 
 pub mod sim;
 
@@ -24,7 +30,9 @@ pub fn verifier() -> VerifierKey {
 
 /// Small segments, so that a few batches go over several.
 pub fn options() -> Options {
-    Options { segment_bytes_max: 4_096 }
+    Options {
+        segment_bytes_max: 4_096,
+    }
 }
 
 /// The entry at a position: lengths vary, so that frames lie at all alignments.

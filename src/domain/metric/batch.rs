@@ -160,8 +160,16 @@ impl Batch {
 
     /// The samples, with their positions.
     pub fn samples(&self) -> impl Iterator<Item = (u64, Sample<'_>)> {
-        let positions = self.first_position..;
-        positions.zip(&self.samples).filter_map(|(position, packed)| {
+        self.samples_between(self.first_position, u64::MAX)
+    }
+
+    /// The samples at positions `from..to`, as far as they are in this batch.
+    pub fn samples_between(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Sample<'_>)> {
+        let index = |position: u64| usize::try_from(position.saturating_sub(self.first_position)).unwrap_or(usize::MAX).min(self.samples.len());
+        let (first, last) = (index(from), index(to));
+        let run = self.samples.get(first..last.max(first)).unwrap_or_default();
+        let positions = self.first_position + first as u64..;
+        positions.zip(run).filter_map(|(position, packed)| {
             let packed = packed.as_ref()?;
             let (engine_hash, model) = self.pairs.get(packed.pair.get() as usize - 1)?;
             Some((position, packed.sample(engine_hash, model)))

@@ -160,7 +160,8 @@ impl<'a> Backfill<'a> {
                 self.flush(Some(cut)).await?;
                 cut = next_instant(cut, last.unwrap_or(time));
             }
-            next_cut = Some(cut);
+            // A line in a quiet stretch: cuts come every ten seconds again from here.
+            next_cut = Some(cut.min(time.ceil_to_seconds(CUT_SECONDS)));
             last = Some(last.map_or(time, |last: Time| last.max(time)));
             let stream = &mut streams[index];
             if let Some(line) = stream.next.take() {

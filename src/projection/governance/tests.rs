@@ -1,1 +1,226 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::domain::command::{Command, NOT_AFTER_SECONDS, WaiverDecision, WaiverScope, command_id};
+use crate::domain::envelope::{hex, seal};
+use crate::domain::leaf::Header;
+use crate::domain::principal::token_sha256;
+use crate::domain::settings::{FORMAT, FirstAdmin, NodeKey, RULES_VERSION, SourceSettings};
+use crate::projection::ids::MemoryIds;
+
+/// A governance ledger in memory: entries in, verdicts out.
+struct Bench {
+    state: Governance,
+    ids: MemoryIds,
+    key: ledger::key::LedgerKey,
+    time: Time,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let key = ledger::key::LedgerKey::generate([1; 32]);
+        let settings = Settings {
+            ledger: "governance".into(),
+            format: FORMAT,
+            rules_version: RULES_VERSION,
+            created: Time::default(),
+            source: SourceSettings::Embedded,
+            entry_bytes_max: ledger::ENTRY_BYTES_MAX,
+            node_keys: vec![NodeKey { node: "n".into(), public_key: hex(&key.public()) }],
+            admin: FirstAdmin { name: "root".into(), token_sha256: token_sha256("t") },
+        };
+        let mut bench = Self { state: Governance::default(), ids: MemoryIds::default(), key, time: Time::from_seconds(1_000) };
+        bench.state.apply(0, &settings.entry().unwrap(), &mut bench.ids);
+        for (name, role) in [("fin", Role::Finance), ("fin2", Role::Finance), ("oncall", Role::Oncall), ("pub", Role::Publisher)] {
+            let enroll = crate::domain::command::PrincipalEnroll { name: name.into(), roles: [role].into(), token_sha256: token_sha256(name) };
+            assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
+        }
+        bench
+    }
+
+    fn put(&mut self, body: &str) -> Verdict {
+        let mut entry = Header::at(self.time).line();
+        entry.extend_from_slice(body.as_bytes());
+        self.state.apply(self.state.size, &entry, &mut self.ids).verdict
+    }
+
+    fn sealed(&self, event: &Value) -> String {
+        seal(&serde_json::to_vec(event).unwrap(), &self.key).unwrap()
+    }
+
+    fn command(&self, principal: &str, role: Role, idempotency_key: &str, request: Request) -> Command {
+        Command {
+            command_id: command_id(principal, idempotency_key),
+            principal: principal.into(),
+            role,
+            not_after: self.time.plus_seconds(NOT_AFTER_SECONDS),
+            governance: self.state.genesis.parse().unwrap(),
+            authenticated_by: "token".into(),
+            request,
+        }
+    }
+
+    fn event_of(command: &Command) -> Value {
+        json!({ "specversion": "1.0", "id": command.command_id, "source": "govledger", "type": command.request.event_type(), "data": command.data() })
+    }
+
+    fn ask(&mut self, principal: &str, role: Role, idempotency_key: &str, request: Request) -> Verdict {
+        let command = self.command(principal, role, idempotency_key, request);
+        let body = self.sealed(&Self::event_of(&command));
+        self.put(&body)
+    }
+
+    fn cut(&mut self, instant: Time) -> Verdict {
+        let cut = Cut { instant, ledgers: Vec::new(), missing: Vec::new() };
+        let body = self.sealed(&json!({ "specversion": "1.0", "id": instant.to_string(), "source": "govledger", "type": "ledger_cut", "data": cut }));
+        self.put(&body)
+    }
+}
+
+fn refused(verdict: &Verdict) -> (Code, Option<u64>) {
+    match verdict {
+        Verdict::Refused(refusal) => (refusal.code, refusal.by_position),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn scope(expires: i64) -> WaiverScope {
+    WaiverScope {
+        rule: crate::domain::policy::Rule::CostPerRequest,
+        stack: "s".into(),
+        engine_hash: None,
+        justification: "launch".into(),
+        mitigation_plan: "smaller prompts".into(),
+        cap_usd: Some(rust_decimal::Decimal::from(50)),
+        starts: None,
+        expires: Time::from_seconds(expires),
+        ticket: None,
+    }
+}
+
+fn approve(waiver: &str, scope: &WaiverScope) -> Request {
+    Request::WaiverApprove(WaiverDecision { waiver: waiver.into(), scope_sha256: Some(scope.sha256()), reason: None })
+}
+
+#[test]
+fn a_second_copy_of_a_legacy_line_is_a_duplicate() {
+    let mut bench = Bench::new();
+    let line = r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s","version":"1","hash":"h"},"actor":"ci","payload":{},"timestamp":"2026-10-01T08:30:00+00:00"}"#;
+    assert_eq!(bench.put(line), Verdict::Admitted);
+    let first = bench.state.size - 1;
+    assert_eq!(bench.put(line), Verdict::Duplicate { of: first });
+    assert_eq!(bench.state.verdict_at(first + 1), Verdict::Duplicate { of: first });
+}
+
+#[test]
+fn an_id_with_other_bytes_is_a_conflict() {
+    let mut bench = Bench::new();
+    let event = |data: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"ci","type":"x","subject":"s","data":{data}}}"#);
+    assert_eq!(bench.put(&event("{}")), Verdict::Admitted);
+    let first = bench.state.size - 1;
+    assert_eq!(refused(&bench.put(&event(r#"{"a":1}"#))), (Code::IdConflict, Some(first)));
+}
+
+#[test]
+fn bad_input_is_refused_with_a_code_and_kept_in_view() {
+    let mut bench = Bench::new();
+    let before = bench.state.rejected.len();
+    let check = |bench: &mut Bench, body: &str, code: Code| assert_eq!(refused(&bench.put(body)).0, code, "{body}");
+    check(&mut bench, "{", Code::MalformedJson);
+    check(&mut bench, r#"{"event_type": NaN}"#, Code::NotFiniteNumber);
+    check(&mut bench, r#"{"event":"llm.request","duration_ms":1}"#, Code::WrongKind);
+    check(&mut bench, r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s"}}"#, Code::MissingField);
+    check(&mut bench, r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":5}}"#, Code::WrongType);
+    check(&mut bench, r#"{"event_type":"llm_waiver_approved","payload":{}}"#, Code::EnvelopeRequired);
+    check(&mut bench, r#"{"event_type":"ledger_cut","payload":{}}"#, Code::EnvelopeRequired);
+    check(&mut bench, r#"{"payloadType":"text/plain","payload":"","signatures":[]}"#, Code::BadEnvelope);
+    assert_eq!(bench.state.rejected.len(), before + 8);
+    let other = ledger::key::LedgerKey::generate([2; 32]);
+    let event = br#"{"specversion":"1.0","id":"1","source":"x","type":"t"}"#;
+    let unknown = seal(event, &other).unwrap();
+    check(&mut bench, &unknown, Code::UnknownKey);
+    let genuine = bench.sealed(&json!({ "specversion": "1.0", "id": "9", "source": "x", "type": "t" }));
+    let mut forged: Value = serde_json::from_str(&genuine).unwrap();
+    forged["payload"] = serde_json::from_str::<Value>(&unknown).unwrap()["payload"].clone();
+    check(&mut bench, &forged.to_string(), Code::BadSignature);
+}
+
+#[test]
+fn an_unknown_type_is_admitted_and_shown() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.put(r#"{"event_type":"audit_completed","artifact":{"artifact_id":"s"},"actor":"a","payload":{}}"#), Verdict::Admitted);
+    assert_eq!(bench.state.timeline.of("s").len(), 1);
+}
+
+#[test]
+fn finance_decides_waivers_once_and_never_its_own() {
+    let mut bench = Bench::new();
+    let scope = scope(5_000);
+    assert_eq!(bench.ask("fin", Role::Finance, "r", Request::WaiverRequest(scope.clone())), Verdict::Admitted);
+    let waiver = format!("waiver-{}", bench.state.size - 1);
+    assert_eq!(refused(&bench.ask("fin", Role::Finance, "a1", approve(&waiver, &scope))).0, Code::CommandRefused);
+    assert_eq!(refused(&bench.ask("oncall", Role::Oncall, "a2", approve(&waiver, &scope))).0, Code::CommandRefused);
+    assert_eq!(refused(&bench.ask("oncall", Role::Finance, "a3", approve(&waiver, &scope))).0, Code::CommandRefused);
+    let mut other = scope.clone();
+    other.cap_usd = Some(rust_decimal::Decimal::from(500));
+    assert_eq!(refused(&bench.ask("fin2", Role::Finance, "a4", approve(&waiver, &other))).0, Code::CommandRefused);
+    let covers = |bench: &Bench, at: i64| bench.state.waivers.covers("s", "h", scope.rule, Time::from_seconds(at)).is_some();
+    assert!(!covers(&bench, 2_000));
+    assert_eq!(bench.ask("fin2", Role::Finance, "a5", approve(&waiver, &scope)), Verdict::Admitted);
+    let winner = bench.state.size - 1;
+    assert!(covers(&bench, 2_000) && covers(&bench, 4_999) && !covers(&bench, 5_000) && !covers(&bench, 999));
+    // Two at once: the second is told the first one's position. A repeat of the first is the first.
+    let late = Request::WaiverRefuse(WaiverDecision { waiver: waiver.clone(), scope_sha256: None, reason: None });
+    assert_eq!(refused(&bench.ask("fin2", Role::Finance, "a6", late)), (Code::CommandRefused, Some(winner)));
+    assert_eq!(bench.ask("fin2", Role::Finance, "a5", approve(&waiver, &scope)), Verdict::Duplicate { of: winner });
+    // Revoked: no cover from that instant.
+    bench.time = Time::from_seconds(3_000);
+    let revoke = Request::WaiverRevoke(WaiverDecision { waiver, scope_sha256: None, reason: Some("done".into()) });
+    assert_eq!(bench.ask("fin", Role::Finance, "v", revoke), Verdict::Admitted);
+    assert!(covers(&bench, 2_999) && !covers(&bench, 3_000));
+}
+
+#[test]
+fn what_the_legacy_log_grants_covers_nothing() {
+    let mut bench = Bench::new();
+    let line = r#"{"event_type":"waiver_granted","artifact":{"artifact_id":"s"},"actor":"a","payload":{"waiver_id":"w","owner":"o","expires_at":"2030-01-01T00:00:00Z"}}"#;
+    assert_eq!(bench.put(line), Verdict::Admitted);
+    assert_eq!(bench.state.waivers.get("w").unwrap().status, crate::projection::waivers::Status::Reported);
+    for rule in crate::domain::policy::Rule::ALL {
+        assert!(bench.state.waivers.covers("s", "h", rule, bench.time).is_none());
+    }
+}
+
+#[test]
+fn a_command_lapses_and_leaves_its_id_free() {
+    let mut bench = Bench::new();
+    let command = bench.command("pub", Role::Publisher, "k", Request::WaiverRequest(scope(9_000)));
+    let body = bench.sealed(&Bench::event_of(&command));
+    bench.time = Time::from_seconds(1_100);
+    assert_eq!(bench.cut(Time::from_seconds(1_100)), Verdict::Admitted);
+    assert_eq!(refused(&bench.put(&body)).0, Code::CommandRefused);
+    assert!(!bench.state.commands.contains_key(&command.command_id));
+    assert_eq!(bench.ask("pub", Role::Publisher, "k", Request::WaiverRequest(scope(9_000))), Verdict::Admitted);
+}
+
+#[test]
+fn the_first_cut_of_an_instant_counts_and_cuts_only_go_forward() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.cut(Time::from_seconds(1_000)), Verdict::Admitted);
+    let first = bench.state.size - 1;
+    assert_eq!(bench.cut(Time::from_seconds(1_000)), Verdict::Duplicate { of: first });
+    assert_eq!(refused(&bench.cut(Time::from_seconds(990))).0, Code::LateCut);
+    assert_eq!(refused(&bench.cut(Time::from_seconds(1_070))).0, Code::LateCut);
+    assert_eq!(refused(&bench.cut(Time::from_seconds(1_005))).0, Code::LateCut);
+    assert_eq!(bench.cut(Time::from_seconds(1_060)), Verdict::Admitted);
+}
+
+#[test]
+fn folding_again_gives_the_same_state() {
+    let mut bench = Bench::new();
+    bench.put("{");
+    bench.put(r#"{"event_type":"x","artifact":{"artifact_id":"s"}}"#);
+    let text = serde_json::to_string(&bench.state).unwrap();
+    let back: Governance = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.digest(), bench.state.digest());
+}
