@@ -52,7 +52,10 @@ fn floors_use_only_those_below() {
         let text = fs::read_to_string(&file).unwrap();
         for (number, line) in text.lines().enumerate() {
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|character| character.is_ascii_alphanumeric() || *character == '_').collect();
+                let used: String = used
+                    .chars()
+                    .take_while(|character| character.is_ascii_alphanumeric() || *character == '_')
+                    .collect();
                 let is_floor = FLOORS.iter().any(|(name, _)| *name == used);
                 if is_floor && used != floor && !allowed.contains(&used.as_str()) {
                     wrong.push(format!("{}:{}: {floor} uses {used}", relative.display(), number + 1));
@@ -82,7 +85,9 @@ fn deciding_is_pure() {
     assert!(files.len() > 20, "the floors moved: {files:?}");
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        for forbidden in ["HashMap", "HashSet", "SystemTime", "Instant::now", "env::var", "std::fs", "std::net", "tokio::"] {
+        for forbidden in
+            ["HashMap", "HashSet", "SystemTime", "Instant::now", "env::var", "std::fs", "std::net", "tokio::"]
+        {
             assert!(!text.contains(forbidden), "{} names {forbidden}", file.display());
         }
     }

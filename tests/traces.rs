@@ -68,7 +68,11 @@ fn mooncake_overload_leaves_only_a_degraded_engine() {
     let node = Node::init(&root.path().join("data"));
     node.backfill(&[&events, &logs]).unwrap();
     let (last_good, _) = node.ask("/v1/stacks/engine-qwen3/last-good");
-    assert_eq!((last_good["version"].as_str(), last_good["confidence"].as_str()), (Some("1.4.0"), Some("degraded")), "{last_good:#}");
+    assert_eq!(
+        (last_good["version"].as_str(), last_good["confidence"].as_str()),
+        (Some("1.4.0"), Some("degraded")),
+        "{last_good:#}"
+    );
 }
 
 #[test]

@@ -30,8 +30,7 @@ pub fn put_on(disk: &dyn Disk, dir: &Path, bytes: &[u8]) -> Result<Hash, Error> 
     }
     // The names above the file are synced each time: an earlier attempt may have ended before it was.
     disk.sync_dir(dir).at("sync", dir)?;
-    disk.sync_dir(parent(dir))
-        .at("sync the directory of", dir)?;
+    disk.sync_dir(parent(dir)).at("sync the directory of", dir)?;
     // A file with the right bytes is written again all the same: whether the attempt that left it there
     // came to its sync is not known.
     write_file(disk, &path, bytes).at("write", &path)?;
@@ -50,11 +49,7 @@ pub fn get_on(disk: &dyn Disk, dir: &Path, hash: &Hash) -> Result<Vec<u8>, Error
         return Err(Error::NoBlob { hash: *hash });
     }
     let bytes = read_file(disk, &path, BLOB_BYTES_MAX).at("read", &path)?;
-    if Hash::of(&bytes) == *hash {
-        Ok(bytes)
-    } else {
-        Err(Damage::error(path, 0, DamageKind::Blob))
-    }
+    if Hash::of(&bytes) == *hash { Ok(bytes) } else { Err(Damage::error(path, 0, DamageKind::Blob)) }
 }
 
 /// Checks every blob of a directory against its name, and returns the number checked and what is wrong.
@@ -78,11 +73,7 @@ pub fn check_all(dir: &Path) -> Result<(u64, Vec<Damage>), Error> {
                 _ if path.extension().is_some_and(|extension| extension == "tmp") => None,
                 _ => Some(DamageKind::Unknown),
             };
-            problems.extend(kind.map(|kind| Damage {
-                file: path,
-                offset: 0,
-                kind,
-            }));
+            problems.extend(kind.map(|kind| Damage { file: path, offset: 0, kind }));
         }
     }
     Ok((checked, problems))
@@ -110,27 +101,12 @@ mod tests {
         assert_eq!(check_all(&dir).unwrap(), (1, Vec::new()));
         let path = path_of(&dir, &hash);
         fs::write(&path, &bytes[1..]).unwrap();
-        assert!(
-            matches!(get(&dir, &hash), Err(Error::Damage(damage)) if damage.kind == DamageKind::Blob)
-        );
+        assert!(matches!(get(&dir, &hash), Err(Error::Damage(damage)) if damage.kind == DamageKind::Blob));
         let (checked, problems) = check_all(&dir).unwrap();
-        assert_eq!(
-            (checked, problems),
-            (
-                1,
-                vec![Damage {
-                    file: path,
-                    offset: 0,
-                    kind: DamageKind::Blob
-                }]
-            )
-        );
+        assert_eq!((checked, problems), (1, vec![Damage { file: path, offset: 0, kind: DamageKind::Blob }]));
         // Putting it again repairs it.
         put(&dir, &bytes).unwrap();
         assert_eq!(get(&dir, &hash).unwrap(), bytes);
-        assert!(matches!(
-            get(&dir, &Hash::default()),
-            Err(Error::NoBlob { .. })
-        ));
+        assert!(matches!(get(&dir, &Hash::default()), Err(Error::NoBlob { .. })));
     }
 }

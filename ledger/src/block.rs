@@ -9,10 +9,7 @@ use crate::{checkpoint::SignedCheckpoint, frame::CHECKPOINT_BYTES_MAX};
 pub(crate) const BLOCK_BYTES: usize = 1_024;
 const TEXT_AT: usize = 28;
 const CRC_AT: usize = BLOCK_BYTES - 4;
-const _: () = assert!(
-    CHECKPOINT_BYTES_MAX == CRC_AT - TEXT_AT,
-    "a checkpoint fits its block"
-);
+const _: () = assert!(CHECKPOINT_BYTES_MAX == CRC_AT - TEXT_AT, "a checkpoint fits its block");
 
 /// Which kind of block: the last digit is the version of the directory's format.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"ldg-seg1";
@@ -37,8 +34,7 @@ impl Block {
         bytes[8..16].copy_from_slice(&self.segment.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.end.to_le_bytes());
         // The length is bounded by that of the origin, which was checked when the ledger was made.
-        bytes[24..TEXT_AT]
-            .copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes[24..TEXT_AT].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes[TEXT_AT..TEXT_AT + text.len()].copy_from_slice(text);
         let crc = crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
@@ -57,11 +53,7 @@ impl Block {
         let len = usize::try_from(u32::from_le_bytes(bytes[24..TEXT_AT].try_into().ok()?)).ok()?;
         let text = bytes[TEXT_AT..CRC_AT].get(..len)?;
         let checkpoint = SignedCheckpoint::parse(str::from_utf8(text).ok()?).ok()?;
-        Some(Self {
-            segment,
-            end,
-            checkpoint,
-        })
+        Some(Self { segment, end, checkpoint })
     }
 }
 
@@ -73,17 +65,8 @@ mod tests {
     #[test]
     fn the_longest_checkpoint_fits_and_a_flipped_bit_is_seen() {
         let origin = "o".repeat(NAME_BYTES_MAX);
-        let checkpoint = Checkpoint {
-            origin,
-            size: u64::MAX,
-            root: EMPTY_ROOT,
-        }
-        .sign(&LedgerKey::generate([1; 32]));
-        let block = Block {
-            segment: 7,
-            end: 9,
-            checkpoint,
-        };
+        let checkpoint = Checkpoint { origin, size: u64::MAX, root: EMPTY_ROOT }.sign(&LedgerKey::generate([1; 32]));
+        let block = Block { segment: 7, end: 9, checkpoint };
         let bytes = block.encode(HEAD_MAGIC);
         assert_eq!(Block::decode(HEAD_MAGIC, &bytes), Some(block));
         assert_eq!(Block::decode(SEGMENT_MAGIC, &bytes), None);

@@ -32,10 +32,7 @@ impl Checkpoint {
     pub fn sign(self, key: &LedgerKey) -> SignedCheckpoint {
         let text = self.to_string();
         let note = format!("{text}\n{}\n", sign(&text, &self.origin, key));
-        SignedCheckpoint {
-            checkpoint: self,
-            note,
-        }
+        SignedCheckpoint { checkpoint: self, note }
     }
 }
 
@@ -50,37 +47,21 @@ impl FromStr for Checkpoint {
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
         let refuse = NoteError::Checkpoint;
-        let body = text
-            .strip_suffix('\n')
-            .ok_or(refuse("it does not end with a line feed"))?;
+        let body = text.strip_suffix('\n').ok_or(refuse("it does not end with a line feed"))?;
         let mut lines = body.split('\n');
-        let origin = lines
-            .next()
-            .filter(|origin| !origin.is_empty())
-            .ok_or(refuse("it has no origin"))?;
-        let size = lines
-            .next()
-            .and_then(parse_decimal)
-            .ok_or(refuse("the size is no decimal number"))?;
-        let root = lines
-            .next()
-            .and_then(|line| line.parse().ok())
-            .ok_or(refuse("the root is no hash"))?;
+        let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(refuse("it has no origin"))?;
+        let size = lines.next().and_then(parse_decimal).ok_or(refuse("the size is no decimal number"))?;
+        let root = lines.next().and_then(|line| line.parse().ok()).ok_or(refuse("the root is no hash"))?;
         if lines.any(str::is_empty) {
             return Err(refuse("it has an empty line"));
         }
-        Ok(Self {
-            origin: origin.to_owned(),
-            size,
-            root,
-        })
+        Ok(Self { origin: origin.to_owned(), size, root })
     }
 }
 
 /// A decimal number in its one form: digits, no sign, no leading zero.
 pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit())
-        && (text.len() == 1 || !text.starts_with('0'));
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     if is_plain { text.parse().ok() } else { None }
 }
 
@@ -95,10 +76,7 @@ impl SignedCheckpoint {
     /// Reads a signed note whose text is a checkpoint.
     pub fn parse(note: &str) -> Result<Self, NoteError> {
         let checkpoint = Note::parse(note.as_bytes())?.text().parse()?;
-        Ok(Self {
-            checkpoint,
-            note: note.to_owned(),
-        })
+        Ok(Self { checkpoint, note: note.to_owned() })
     }
 
     /// The statement.
@@ -128,9 +106,7 @@ impl SignedCheckpoint {
 
     /// The part that is signed.
     pub fn body(&self) -> &str {
-        self.note
-            .rfind("\n\n")
-            .map_or(&self.note[..], |split| &self.note[..=split])
+        self.note.rfind("\n\n").map_or(&self.note[..], |split| &self.note[..=split])
     }
 
     /// Checks that the ledger's key signed it and that it is of that ledger.
@@ -146,10 +122,7 @@ impl SignedCheckpoint {
         witnesses: &[VerifierKey],
     ) -> Result<Vec<VerifiedSignature>, NoteError> {
         if self.origin() != key.name() {
-            return Err(NoteError::Origin {
-                found: self.origin().to_owned(),
-                expected: key.name().to_owned(),
-            });
+            return Err(NoteError::Origin { found: self.origin().to_owned(), expected: key.name().to_owned() });
         }
         let note = Note::parse(self.note.as_bytes())?;
         note.verify(std::slice::from_ref(key))?;
@@ -192,11 +165,7 @@ mod tests {
     };
 
     fn checkpoint() -> Checkpoint {
-        Checkpoint {
-            origin: "node-1/governance".into(),
-            size: 42,
-            root: EMPTY_ROOT,
-        }
+        Checkpoint { origin: "node-1/governance".into(), size: 42, root: EMPTY_ROOT }
     }
 
     #[test]
@@ -204,10 +173,7 @@ mod tests {
         let text = "node-1/governance\n42\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n";
         assert_eq!(checkpoint().to_string(), text);
         assert_eq!(Checkpoint::parse(text), Ok(checkpoint()));
-        assert_eq!(
-            Checkpoint::parse(&format!("{text}extension\n")),
-            Ok(checkpoint())
-        );
+        assert_eq!(Checkpoint::parse(&format!("{text}extension\n")), Ok(checkpoint()));
     }
 
     #[test]
@@ -225,10 +191,7 @@ mod tests {
             "origin\n42\n".into(),
             format!("origin\n42\n{root}\n\nextension\n"),
         ] {
-            assert!(
-                matches!(Checkpoint::parse(&text), Err(NoteError::Checkpoint(_))),
-                "{text:?}"
-            );
+            assert!(matches!(Checkpoint::parse(&text), Err(NoteError::Checkpoint(_))), "{text:?}");
         }
     }
 
@@ -238,19 +201,10 @@ mod tests {
         let signed = checkpoint().sign(&key);
         assert_eq!(SignedCheckpoint::parse(signed.text()).as_ref(), Ok(&signed));
         assert_eq!(signed.body(), checkpoint().to_string());
-        assert_eq!(
-            signed.verify(&key.verifier_key("node-1/governance")),
-            Ok(())
-        );
-        assert!(matches!(
-            signed.verify(&key.verifier_key("node-2/governance")),
-            Err(NoteError::Origin { .. })
-        ));
+        assert_eq!(signed.verify(&key.verifier_key("node-1/governance")), Ok(()));
+        assert!(matches!(signed.verify(&key.verifier_key("node-2/governance")), Err(NoteError::Origin { .. })));
         let other = LedgerKey::generate([8; 32]).verifier_key("node-1/governance");
-        assert!(matches!(
-            signed.verify(&other),
-            Err(NoteError::Unsigned { .. })
-        ));
+        assert!(matches!(signed.verify(&other), Err(NoteError::Unsigned { .. })));
     }
 
     #[test]
@@ -259,22 +213,11 @@ mod tests {
         let mut signed = checkpoint().sign(&key);
         let known = VerifierKey::new("witness", KeyKind::Cosignature, witness.public()).unwrap();
         let ledger = key.verifier_key("node-1/governance");
-        assert_eq!(
-            signed.verify_with(&ledger, std::slice::from_ref(&known)),
-            Ok(Vec::new())
-        );
+        assert_eq!(signed.verify_with(&ledger, std::slice::from_ref(&known)), Ok(Vec::new()));
         let line = cosign(signed.body(), "witness", &witness, 7);
         signed.add_signature(&format!("{line}\n")).unwrap();
-        let verified = signed
-            .verify_with(&ledger, std::slice::from_ref(&known))
-            .unwrap();
-        assert_eq!(
-            verified,
-            [VerifiedSignature {
-                key: 0,
-                time: Some(7)
-            }]
-        );
+        let verified = signed.verify_with(&ledger, std::slice::from_ref(&known)).unwrap();
+        assert_eq!(verified, [VerifiedSignature { key: 0, time: Some(7) }]);
         assert!(signed.add_signature("no line").is_err());
     }
 }

@@ -43,20 +43,10 @@ pub(crate) struct DerivedFiles {
 
 impl DerivedFiles {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, access: Access) -> Self {
-        Self {
-            disk,
-            dir: dir.to_owned(),
-            access,
-            levels: Default::default(),
-            index: OnceLock::new(),
-        }
+        Self { disk, dir: dir.to_owned(), access, levels: Default::default(), index: OnceLock::new() }
     }
 
-    fn opened<'a>(
-        &self,
-        cell: &'a OnceLock<Arc<dyn DiskFile>>,
-        path: &Path,
-    ) -> Result<&'a Arc<dyn DiskFile>, Error> {
+    fn opened<'a>(&self, cell: &'a OnceLock<Arc<dyn DiskFile>>, path: &Path) -> Result<&'a Arc<dyn DiskFile>, Error> {
         if let Some(file) = cell.get() {
             return Ok(file);
         }
@@ -65,10 +55,7 @@ impl DerivedFiles {
     }
 
     fn level(&self, level: u8) -> Result<&Arc<dyn DiskFile>, Error> {
-        self.opened(
-            &self.levels[usize::from(level)],
-            &level_path(&self.dir, level),
-        )
+        self.opened(&self.levels[usize::from(level)], &level_path(&self.dir, level))
     }
 
     fn index(&self) -> Result<&Arc<dyn DiskFile>, Error> {
@@ -83,38 +70,26 @@ impl DerivedFiles {
         match self.level(level)?.read_exact_at(&mut bytes, offset) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(Damage::error(
-                    path(),
-                    offset,
-                    DamageKind::TreeHash {
-                        level,
-                        index: start,
-                    },
-                ));
+                return Err(Damage::error(path(), offset, DamageKind::TreeHash { level, index: start }));
             }
             Err(error) => return Err(error).at("read", path()),
         }
-        Ok(bytes
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .map(|hash| Hash(*hash))
-            .collect())
+        Ok(bytes.as_chunks::<32>().0.iter().map(|hash| Hash(*hash)).collect())
     }
 
     /// Where the index says that the entry at `position`, a multiple of [`INDEX_STEP`], lies in its segment.
     pub(crate) fn offset(&self, position: u64) -> Result<u64, Error> {
+        let offsets = self.offsets(position, 1)?;
+        offsets.first().copied().ok_or_else(|| self.index_damage(position))
+    }
+
+    /// The offsets of so many indexed entries from `position` on; fewer where the index ends.
+    pub(crate) fn offsets(&self, position: u64, count: usize) -> Result<Vec<u64>, Error> {
+        let mut bytes = vec![0; count * 8];
         let at = position / INDEX_STEP * OFFSET_BYTES;
-        let mut bytes = [0; 8];
-        match self.index()?.read_exact_at(&mut bytes, at) {
-            Ok(()) => Ok(u64::from_le_bytes(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Damage::error(
-                index_path(&self.dir),
-                at,
-                DamageKind::Index { position },
-            )),
-            Err(error) => Err(error).at("read", index_path(&self.dir)),
-        }
+        let filled = self.index()?.read_full_at(&mut bytes, at);
+        let filled = filled.at("read", index_path(&self.dir))?;
+        Ok(bytes[..filled].as_chunks::<8>().0.iter().map(|offset| u64::from_le_bytes(*offset)).collect())
     }
 
     pub(crate) fn index_damage(&self, position: u64) -> Error {
@@ -134,31 +109,23 @@ impl NodeSource for TreeView<'_> {
     fn node(&self, height: u8, index: u64) -> Result<Hash, Error> {
         let (level, rise) = (height / TILE_HEIGHT, height % TILE_HEIGHT);
         let first = index << rise;
-        if rise == 0 && level > 0 {
-            // Already the root of a tile below: one read.
+        if rise == 0 {
+            // A hash that is stored as it is: one read, and no tile is made for it.
             return self.one(level, first);
         }
         let tile = first >> TILE_HEIGHT;
         if (tile + 1) << TILE_HEIGHT <= TileKind::Hashes(level).count(self.size) {
             let tree = self.cache.tile(level, tile, || {
-                Ok(TileTree::new(self.files.hashes(
-                    level,
-                    tile << TILE_HEIGHT,
-                    1 << TILE_HEIGHT,
-                )?))
+                Ok(TileTree::new(self.files.hashes(level, tile << TILE_HEIGHT, 1 << TILE_HEIGHT)?))
             })?;
             return tree
                 .node(rise, index - (tile << (TILE_HEIGHT - rise)))
                 .ok_or_else(|| damage(self.files, level, first));
         }
         // In a tile that is still filling up, the node is complete and will not change; the tile will.
-        if rise == 0 {
-            return self.one(level, first);
-        }
         self.cache.node(height, index, || {
             let tree = TileTree::new(self.files.hashes(level, first, 1 << rise)?);
-            tree.node(rise, 0)
-                .ok_or_else(|| damage(self.files, level, first))
+            tree.node(rise, 0).ok_or_else(|| damage(self.files, level, first))
         })
     }
 }
@@ -166,19 +133,12 @@ impl NodeSource for TreeView<'_> {
 impl TreeView<'_> {
     fn one(&self, level: u8, index: u64) -> Result<Hash, Error> {
         let hashes = self.files.hashes(level, index, 1)?;
-        hashes
-            .first()
-            .copied()
-            .ok_or_else(|| damage(self.files, level, index))
+        hashes.first().copied().ok_or_else(|| damage(self.files, level, index))
     }
 }
 
 fn damage(files: &DerivedFiles, level: u8, index: u64) -> Error {
-    Damage::error(
-        level_path(&files.dir, level),
-        index * HASH_BYTES,
-        DamageKind::TreeHash { level, index },
-    )
+    Damage::error(level_path(&files.dir, level), index * HASH_BYTES, DamageKind::TreeHash { level, index })
 }
 
 /// Grows the files, and holds the tree's right edge.
@@ -213,14 +173,7 @@ impl DerivedWriter {
     /// cut off by [`DerivedWriter::cut`].
     pub(crate) fn resume(files: Arc<DerivedFiles>, size: u64) -> Result<Self, Error> {
         let cache = TileCache::default();
-        let frontier = Frontier::load(
-            size,
-            &TreeView {
-                files: &files,
-                cache: &cache,
-                size,
-            },
-        )?;
+        let frontier = Frontier::load(size, &TreeView { files: &files, cache: &cache, size })?;
         if size > 0 {
             files.offset((size - 1) / INDEX_STEP * INDEX_STEP)?;
         }
@@ -228,17 +181,8 @@ impl DerivedWriter {
         for (pending, level) in levels.iter_mut().zip(0..) {
             pending.at = TileKind::Hashes(level).count(size) * HASH_BYTES;
         }
-        let index = Pending {
-            bytes: Vec::new(),
-            at: size.div_ceil(INDEX_STEP) * OFFSET_BYTES,
-        };
-        Ok(Self {
-            files,
-            frontier,
-            levels,
-            index,
-            has_new_file: true,
-        })
+        let index = Pending { bytes: Vec::new(), at: size.div_ceil(INDEX_STEP) * OFFSET_BYTES };
+        Ok(Self { files, frontier, levels, index, has_new_file: true })
     }
 
     pub(crate) fn frontier(&self) -> &Frontier {
@@ -253,9 +197,7 @@ impl DerivedWriter {
         let levels = &mut self.levels;
         self.frontier.push_with(0, leaf, |height, hash| {
             if height.is_multiple_of(TILE_HEIGHT) {
-                levels[usize::from(height / TILE_HEIGHT)]
-                    .bytes
-                    .extend_from_slice(&hash.0);
+                levels[usize::from(height / TILE_HEIGHT)].bytes.extend_from_slice(&hash.0);
             }
         });
     }
@@ -273,14 +215,10 @@ impl DerivedWriter {
             }
             self.has_new_file |= pending.at == 0;
             let path = || level_path(&self.files.dir, level);
-            pending
-                .flush(self.files.level(level)?.as_ref())
-                .at("write", path())?;
+            pending.flush(self.files.level(level)?.as_ref()).at("write", path())?;
         }
         if !self.index.bytes.is_empty() {
-            self.index
-                .flush(self.files.index()?.as_ref())
-                .at("write", index_path(&self.files.dir))?;
+            self.index.flush(self.files.index()?.as_ref()).at("write", index_path(&self.files.dir))?;
         }
         Ok(())
     }
@@ -299,11 +237,7 @@ impl DerivedWriter {
                 cut(self.files.level(level)?, pending.at, path)?;
             }
         }
-        cut(
-            self.files.index()?,
-            self.index.at,
-            index_path(&self.files.dir),
-        )
+        cut(self.files.index()?, self.index.at, index_path(&self.files.dir))
     }
 
     /// Makes the files durable as they are.
@@ -311,23 +245,14 @@ impl DerivedWriter {
         self.flush()?;
         for (pending, level) in self.levels.iter().zip(0..) {
             if pending.at > 0 {
-                self.files
-                    .level(level)?
-                    .sync_data()
-                    .at("sync", level_path(&self.files.dir, level))?;
+                self.files.level(level)?.sync_data().at("sync", level_path(&self.files.dir, level))?;
             }
         }
-        self.files
-            .index()?
-            .sync_data()
-            .at("sync", index_path(&self.files.dir))?;
+        self.files.index()?.sync_data().at("sync", index_path(&self.files.dir))?;
         if self.has_new_file {
             let dir = tree_dir(&self.files.dir);
             self.files.disk.sync_dir(&dir).at("sync", &dir)?;
-            self.files
-                .disk
-                .sync_dir(&self.files.dir)
-                .at("sync", &self.files.dir)?;
+            self.files.disk.sync_dir(&self.files.dir).at("sync", &self.files.dir)?;
             self.has_new_file = false;
         }
         Ok(())

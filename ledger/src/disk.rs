@@ -62,10 +62,7 @@ pub struct Stat {
 }
 
 /// An open file.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "the operating system has no such question"
-)]
+#[expect(clippy::len_without_is_empty, reason = "the operating system has no such question")]
 pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Reads at most `buffer.len()` bytes from `offset`; 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -148,20 +145,11 @@ impl Disk for OsDisk {
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Stat {
-                len: metadata.len(),
-                is_dir: metadata.is_dir(),
-                mode: metadata.permissions().mode(),
-            })),
-            // Below a path that is a file there is nothing either.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
+            Ok(metadata) => {
+                Ok(Some(Stat { len: metadata.len(), is_dir: metadata.is_dir(), mode: metadata.permissions().mode() }))
             }
+            // Below a path that is a file there is nothing either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -225,9 +213,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 /// the caller can tell.
 pub(crate) fn read_file(disk: &dyn Disk, path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Access::Read)?;
-    let len = usize::try_from(file.len()?)
-        .unwrap_or(usize::MAX)
-        .min(len_max.saturating_add(1));
+    let len = usize::try_from(file.len()?).unwrap_or(usize::MAX).min(len_max.saturating_add(1));
     let mut bytes = vec![0; len];
     let filled = file.read_full_at(&mut bytes, 0)?;
     bytes.truncate(filled);

@@ -62,27 +62,21 @@ pub struct Entries {
 
 impl Entries {
     pub(crate) fn new(reader: Reader, range: Range<u64>) -> Self {
-        Self {
-            reader,
-            range,
-            ahead: VecDeque::new(),
-            has_failed: false,
-        }
+        Self { reader, range, ahead: VecDeque::new(), has_failed: false }
     }
 
     fn read_ahead(&mut self) -> Result<(), Error> {
         let mut bytes = 0;
         let ahead = &mut self.ahead;
-        self.reader
-            .for_each_entry(self.range.clone(), |position, entry| {
-                bytes += entry.len();
-                ahead.push_back((position, entry.to_vec()));
-                if ahead.len() < AHEAD_ENTRIES_MAX && bytes < AHEAD_BYTES_MAX {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            })?;
+        self.reader.for_each_entry(self.range.clone(), |position, entry| {
+            bytes += entry.len();
+            ahead.push_back((position, entry.to_vec()));
+            if ahead.len() < AHEAD_ENTRIES_MAX && bytes < AHEAD_BYTES_MAX {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
         self.range.start += self.ahead.len() as u64;
         Ok(())
     }

@@ -6,8 +6,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    hash::Hash, key::KeyError, note::NoteError, proof::ProofFileError, tile::TilePathError,
-    verify::VerifyError,
+    hash::Hash, key::KeyError, note::NoteError, proof::ProofFileError, tile::TilePathError, verify::VerifyError,
 };
 
 /// Why a call failed.
@@ -94,9 +93,7 @@ pub enum Error {
         size: u64,
     },
     /// An export directory is ahead of, or not of, the ledger that is to be exported into it.
-    #[error(
-        "{path} holds an export that this ledger does not extend (size {export_size}, ledger {size})"
-    )]
+    #[error("{path} holds an export that this ledger does not extend (size {export_size}, ledger {size})")]
     ExportDiffers {
         /// The directory.
         path: PathBuf,
@@ -241,22 +238,14 @@ pub enum DamageKind {
 
 impl Damage {
     pub(crate) fn error(file: impl Into<PathBuf>, offset: u64, kind: DamageKind) -> Error {
-        Error::Damage(Box::new(Self {
-            file: file.into(),
-            offset,
-            kind,
-        }))
+        Error::Damage(Box::new(Self { file: file.into(), offset, kind }))
     }
 }
 
 impl Error {
     /// The damage, where the error is that.
     pub fn damage(&self) -> Option<&Damage> {
-        if let Self::Damage(damage) = self {
-            Some(damage)
-        } else {
-            None
-        }
+        if let Self::Damage(damage) = self { Some(damage) } else { None }
     }
 }
 
@@ -267,10 +256,6 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
-            action,
-            path: path.into(),
-            source,
-        })
+        self.map_err(|source| Error::Io { action, path: path.into(), source })
     }
 }

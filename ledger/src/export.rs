@@ -50,20 +50,11 @@ impl Reader {
         let checkpoint = self.checkpoint();
         let size = checkpoint.size();
         let done = self.exported_before(&disk, dir, size)?;
-        let mut report = ExportReport {
-            size,
-            tiles_written: 0,
-            bundles_written: 0,
-        };
+        let mut report = ExportReport { size, tiles_written: 0, bundles_written: 0 };
         let mut unsynced = Vec::new();
         for path in TilePath::all_at(size) {
             // What the earlier checkpoint covered was durable before it was written.
-            if path.exists_at(done)
-                && disk
-                    .stat(&dir.join(path.to_string()))
-                    .at("examine", dir)?
-                    .is_some()
-            {
+            if path.exists_at(done) && disk.stat(&dir.join(path.to_string())).at("examine", dir)?.is_some() {
                 continue;
             }
             let file = dir.join(path.to_string());
@@ -94,11 +85,7 @@ impl Reader {
         let there = read_checkpoint(disk, dir, self.verifier_key())?;
         let export_size = there.size();
         if export_size > size || self.root_at(export_size)? != there.root() {
-            return Err(Error::ExportDiffers {
-                path: dir.to_owned(),
-                export_size,
-                size,
-            });
+            return Err(Error::ExportDiffers { path: dir.to_owned(), export_size, size });
         }
         Ok(export_size)
     }
@@ -108,9 +95,7 @@ impl Reader {
 fn write_tile(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = path.with_added_extension("tmp");
     disk.create_dir(parent(path)).at("create", parent(path))?;
-    let file = disk
-        .open(&temporary, Access::Create)
-        .at("create", &temporary)?;
+    let file = disk.open(&temporary, Access::Create).at("create", &temporary)?;
     file.set_len(0).at("cut", &temporary)?;
     file.write_all_at(bytes, 0).at("write", &temporary)?;
     disk.rename(&temporary, path).at("put in place", path)
@@ -118,17 +103,11 @@ fn write_tile(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Makes tiles durable: their bytes, and the names of all directories down to them.
 fn sync_tiles(disk: &dyn Disk, dir: &Path, unsynced: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let mut directories =
-        std::collections::BTreeSet::from([dir.to_owned(), parent(dir).to_owned()]);
+    let mut directories = std::collections::BTreeSet::from([dir.to_owned(), parent(dir).to_owned()]);
     for path in unsynced.drain(..) {
         let file = disk.open(&path, Access::Write).at("open", &path)?;
         file.sync_data().at("sync", &path)?;
-        directories.extend(
-            path.ancestors()
-                .skip(1)
-                .take_while(|above| *above != dir)
-                .map(Path::to_owned),
-        );
+        directories.extend(path.ancestors().skip(1).take_while(|above| *above != dir).map(Path::to_owned));
     }
     for directory in directories.iter().rev() {
         disk.sync_dir(directory).at("sync", directory)?;
@@ -136,16 +115,10 @@ fn sync_tiles(disk: &dyn Disk, dir: &Path, unsynced: &mut Vec<PathBuf>) -> Resul
     Ok(())
 }
 
-pub(crate) fn read_checkpoint(
-    disk: &dyn Disk,
-    dir: &Path,
-    key: &VerifierKey,
-) -> Result<SignedCheckpoint, Error> {
+pub(crate) fn read_checkpoint(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Result<SignedCheckpoint, Error> {
     let path = dir.join("checkpoint");
     if disk.stat(&path).at("examine", &path)?.is_none() {
-        return Err(Error::NoLedger {
-            path: dir.to_owned(),
-        });
+        return Err(Error::NoLedger { path: dir.to_owned() });
     }
     let bytes = read_file(disk, &path, NOTE_BYTES_MAX).at("read", &path)?;
     let text = str::from_utf8(&bytes).map_err(|_error| crate::note::NoteError::Text)?;
@@ -174,22 +147,13 @@ impl ExportReader {
     /// [`ExportReader::open`] on a disk of the caller's.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
         let checkpoint = read_checkpoint(disk.as_ref(), dir, key)?;
-        let inner = Inner {
-            disk,
-            dir: dir.to_owned(),
-            checkpoint,
-            cache: TileCache::default(),
-        };
+        let inner = Inner { disk, dir: dir.to_owned(), checkpoint, cache: TileCache::default() };
         // The partial tiles hold the complete subtrees of the right edge, all of their hashes among them:
         // if those give the signed root, every hash in a partial tile is right.
         let size = inner.checkpoint.size();
         let computed = tree::root(&Unchecked(&inner), size)?;
         if computed != inner.checkpoint.root() {
-            let kind = DamageKind::Root {
-                size,
-                computed,
-                signed: inner.checkpoint.root(),
-            };
+            let kind = DamageKind::Root { size, computed, signed: inner.checkpoint.root() };
             return Err(Damage::error(dir, 0, kind));
         }
         Ok(Self(Arc::new(inner)))
@@ -222,27 +186,16 @@ impl ExportReader {
     }
 
     /// Checks a bundle's entries against the tree and hands them to `visit`.
-    fn visit_bundle(
-        &self,
-        index: u64,
-        wanted: &Range<u64>,
-        visit: &mut Visit<'_>,
-    ) -> Result<ControlFlow<()>, Error> {
+    fn visit_bundle(&self, index: u64, wanted: &Range<u64>, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, Error> {
         let path = self.0.path(TileKind::Entries, index)?;
         let file = self.0.dir.join(path.to_string());
         let bytes = self.0.read(&file, BUNDLE_BYTES_MAX)?;
         let leaves = self.hashes(0, index)?;
-        let entries = split_bundle(&bytes, path.width)
-            .map_err(|offset| Damage::error(&file, offset as u64, DamageKind::Tile))?;
-        for ((position, (offset, entry)), leaf) in
-            (index << TILE_HEIGHT..).zip(entries).zip(leaves.hashes())
-        {
+        let entries =
+            split_bundle(&bytes, path.width).map_err(|offset| Damage::error(&file, offset as u64, DamageKind::Tile))?;
+        for ((position, (offset, entry)), leaf) in (index << TILE_HEIGHT..).zip(entries).zip(leaves.hashes()) {
             if leaf_hash(entry) != *leaf {
-                return Err(Damage::error(
-                    &file,
-                    offset as u64,
-                    DamageKind::Entry { position },
-                ));
+                return Err(Damage::error(&file, offset as u64, DamageKind::Entry { position }));
             }
             if wanted.contains(&position) && visit(position, entry).is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -262,20 +215,14 @@ pub(crate) fn split_bundle(bytes: &[u8], width: u16) -> Result<Vec<(usize, &[u8]
         entries.push((at, rest.get(..len).ok_or(at)?));
         at += 2 + len;
     }
-    if at == bytes.len() {
-        Ok(entries)
-    } else {
-        Err(at)
-    }
+    if at == bytes.len() { Ok(entries) } else { Err(at) }
 }
 
 impl Inner {
     fn path(&self, kind: TileKind, index: u64) -> Result<TilePath, Error> {
         let size = self.checkpoint.size();
-        TilePath::at_size(kind, index, size).ok_or_else(|| Error::NoTile {
-            path: format!("{kind:?} tile {index}"),
-            size,
-        })
+        TilePath::at_size(kind, index, size)
+            .ok_or_else(|| Error::NoTile { path: format!("{kind:?} tile {index}"), size })
     }
 
     fn read(&self, file: &Path, len_max: usize) -> Result<Vec<u8>, Error> {
@@ -294,9 +241,7 @@ impl Inner {
         if hashes.len() != usize::from(path.width) || !rest.is_empty() {
             return Err(Damage::error(file, 0, DamageKind::Tile));
         }
-        Ok(TileTree::new(
-            hashes.iter().map(|hash| Hash(*hash)).collect(),
-        ))
+        Ok(TileTree::new(hashes.iter().map(|hash| Hash(*hash)).collect()))
     }
 
     /// A tile whose hashes are known to lead to the root: a full one by its own root in the tile above, a
@@ -308,11 +253,7 @@ impl Inner {
                 let above = self.checked_tile(level + 1, index >> TILE_HEIGHT)?;
                 if above.node(0, index & 0xff) != Some(root) {
                     let path = self.path(TileKind::Hashes(level), index)?;
-                    return Err(Damage::error(
-                        self.dir.join(path.to_string()),
-                        0,
-                        DamageKind::Tile,
-                    ));
+                    return Err(Damage::error(self.dir.join(path.to_string()), 0, DamageKind::Tile));
                 }
             }
             Ok(tile)
@@ -331,24 +272,15 @@ struct Unchecked<'a>(&'a Inner);
 
 impl NodeSource for Unchecked<'_> {
     fn node(&self, height: u8, index: u64) -> Result<Hash, Error> {
-        node_in(height, index, |level, tile| {
-            self.0.read_tile(level, tile).map(Arc::new)
-        })
+        node_in(height, index, |level, tile| self.0.read_tile(level, tile).map(Arc::new))
     }
 }
 
-fn node_in(
-    height: u8,
-    index: u64,
-    load: impl FnOnce(u8, u64) -> Result<Arc<TileTree>, Error>,
-) -> Result<Hash, Error> {
+fn node_in(height: u8, index: u64, load: impl FnOnce(u8, u64) -> Result<Arc<TileTree>, Error>) -> Result<Hash, Error> {
     let (level, rise) = (height / TILE_HEIGHT, height % TILE_HEIGHT);
     let tile = index << rise >> TILE_HEIGHT;
     let node = load(level, tile)?.node(rise, index - (tile << (TILE_HEIGHT - rise)));
-    node.ok_or(Error::NoTile {
-        path: format!("node {height}/{index}"),
-        size: 0,
-    })
+    node.ok_or(Error::NoTile { path: format!("node {height}/{index}"), size: 0 })
 }
 
 impl EntrySource for ExportReader {

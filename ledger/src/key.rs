@@ -8,9 +8,7 @@ use std::{fmt, path::Path, path::PathBuf};
 
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
-    pkcs8::{
-        DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding,
-    },
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding},
 };
 
 use crate::{
@@ -26,9 +24,7 @@ const KEY_FILE_BYTES_MAX: usize = 4_096;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Others than the owner have access.
-    #[error(
-        "{path} has mode {mode:04o}; a key file must be closed to group and others (chmod 600)"
-    )]
+    #[error("{path} has mode {mode:04o}; a key file must be closed to group and others (chmod 600)")]
     Open {
         /// The file.
         path: PathBuf,
@@ -66,16 +62,9 @@ impl LedgerKey {
         let disk = OsDisk;
         let stat = disk.stat(path).at("examine", path)?;
         if let Some(stat) = stat.filter(|stat| stat.mode & 0o077 != 0) {
-            return Err(KeyError::Open {
-                path: path.to_owned(),
-                mode: stat.mode & 0o7777,
-            }
-            .into());
+            return Err(KeyError::Open { path: path.to_owned(), mode: stat.mode & 0o7777 }.into());
         }
-        let refuse = |why: String| KeyError::File {
-            path: path.to_owned(),
-            why,
-        };
+        let refuse = |why: String| KeyError::File { path: path.to_owned(), why };
         let bytes = read_file(&disk, path, KEY_FILE_BYTES_MAX).at("read", path)?;
         let pem = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
         let key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| refuse(error.to_string()))?;
@@ -86,20 +75,13 @@ impl LedgerKey {
     pub fn store(&self, path: &Path) -> Result<(), Error> {
         let disk = OsDisk;
         // The first version of PKCS#8, without the public key: older OpenSSL reads no other.
-        let pem = KeypairBytes {
-            secret_key: self.0.to_bytes(),
-            public_key: None,
-        }
-        .to_pkcs8_pem(LineEnding::LF)
-        .map_err(|error| KeyError::File {
-            path: path.to_owned(),
-            why: error.to_string(),
-        })?;
+        let pem = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None }
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|error| KeyError::File { path: path.to_owned(), why: error.to_string() })?;
         let file = disk.open(path, Access::CreateSecret).at("create", path)?;
         file.write_all_at(pem.as_bytes(), 0).at("write", path)?;
         file.sync_data().at("sync", path)?;
-        disk.sync_dir(parent(path))
-            .at("sync the directory of", path)
+        disk.sync_dir(parent(path)).at("sync the directory of", path)
     }
 
     /// The public half.
@@ -121,23 +103,14 @@ impl LedgerKey {
 
 impl fmt::Debug for LedgerKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "LedgerKey(public {})",
-            crate::hash::hex(&self.public())
-        )
+        write!(formatter, "LedgerKey(public {})", crate::hash::hex(&self.public()))
     }
 }
 
 /// Verifies a signature, in the strict form that leaves no second signature or weak key valid.
-pub fn verify_signature(
-    public: &[u8; 32],
-    message: &[u8],
-    signature: &[u8; 64],
-) -> Result<(), KeyError> {
+pub fn verify_signature(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), KeyError> {
     let key = VerifyingKey::from_bytes(public).map_err(|_error| KeyError::Public)?;
-    key.verify_strict(message, &Signature::from_bytes(signature))
-        .map_err(|_error| KeyError::Signature)
+    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_error| KeyError::Signature)
 }
 
 #[cfg(test)]
@@ -152,26 +125,14 @@ mod tests {
         let path = dir.path().join("ledger.key");
         let key = LedgerKey::generate([7; 32]);
         key.store(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(LedgerKey::load(&path).unwrap().public(), key.public());
         // It is never overwritten.
-        assert!(matches!(
-            key.store(&path),
-            Err(Error::Io {
-                action: "create",
-                ..
-            })
-        ));
+        assert!(matches!(key.store(&path), Err(Error::Io { action: "create", .. })));
         for mode in [0o640, 0o604, 0o610, 0o666] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = LedgerKey::load(&path).unwrap_err();
-            assert!(
-                matches!(error, Error::Key(KeyError::Open { mode: found, .. }) if found == mode),
-                "{error}"
-            );
+            assert!(matches!(error, Error::Key(KeyError::Open { mode: found, .. }) if found == mode), "{error}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         LedgerKey::load(&path).unwrap();
@@ -201,14 +162,8 @@ mod tests {
         let path = dir.path().join("ledger.key");
         fs::write(&path, "no key").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(
-            LedgerKey::load(&path),
-            Err(Error::Key(KeyError::File { .. }))
-        ));
-        assert!(matches!(
-            LedgerKey::load(&dir.path().join("none")),
-            Err(Error::Io { action: "read", .. })
-        ));
+        assert!(matches!(LedgerKey::load(&path), Err(Error::Key(KeyError::File { .. }))));
+        assert!(matches!(LedgerKey::load(&dir.path().join("none")), Err(Error::Io { action: "read", .. })));
     }
 
     #[test]

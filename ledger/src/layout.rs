@@ -60,19 +60,12 @@ pub(crate) fn segment_path(dir: &Path, first: u64) -> PathBuf {
 pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, Error> {
     let path = segments_dir(dir);
     let names = disk.list(&path).at("list", &path)?;
-    Ok(names
-        .iter()
-        .filter_map(|name| parse_segment_name(name))
-        .collect())
+    Ok(names.iter().filter_map(|name| parse_segment_name(name)).collect())
 }
 
 pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    if digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        digits.parse().ok()
-    } else {
-        None
-    }
+    if digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// Whether there is a ledger in the directory at all.
@@ -80,9 +73,7 @@ pub(crate) fn check_is_ledger(disk: &dyn Disk, dir: &Path) -> Result<(), Error> 
     let path = segments_dir(dir);
     match disk.stat(&path).at("examine", &path)? {
         Some(stat) if stat.is_dir => Ok(()),
-        _ => Err(Error::NoLedger {
-            path: dir.to_owned(),
-        }),
+        _ => Err(Error::NoLedger { path: dir.to_owned() }),
     }
 }
 
@@ -109,10 +100,7 @@ pub(crate) fn check_identity(dir: &Path, block: &Block, key: &VerifierKey) -> Re
     block
         .checkpoint
         .verify(key)
-        .map_err(|_error| Error::OtherLedger {
-            path: dir.to_owned(),
-            expected: key.to_string(),
-        })
+        .map_err(|_error| Error::OtherLedger { path: dir.to_owned(), expected: key.to_string() })
 }
 
 pub(crate) fn header_damage(dir: &Path, first: u64) -> Error {

@@ -15,19 +15,15 @@ use crate::{
     block::{Block, HEAD_MAGIC, SEGMENT_MAGIC},
     checkpoint::{Checkpoint, SignedCheckpoint},
     derived::{DerivedFiles, DerivedWriter},
-    disk::{Access, Disk, DiskFile, OsDisk, parent},
+    disk::{Access, Disk, DiskFile, OsDisk},
     error::{Error, IoContext as _},
     frame::{Chunk, FRAME_HEAD_BYTES, FrameKind, encode},
     hash::Hash,
     key::LedgerKey,
-    layout::{
-        SEGMENT_DATA_AT, check_is_ledger, head_path, index_path, lock_path, segment_path,
-        segments_dir, tree_dir,
-    },
+    layout::{SEGMENT_DATA_AT, check_is_ledger, head_path, lock_path, segment_path, segments_dir, tree_dir},
     note::{VerifierKey, check_name},
     reader::{Reader, Shared},
     recovery::{Recovery, recover},
-    tree::EMPTY_ROOT,
 };
 
 /// Batches up to this size are put together in memory and written with one call; of larger ones each chunk
@@ -45,9 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            segment_bytes_max: 64 << 20,
-        }
+        Self { segment_bytes_max: 64 << 20 }
     }
 }
 
@@ -83,53 +77,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Makes a ledger whose first entry is durable and signed on return. A crash on the way leaves nothing
-    /// at `dir`, so the call can be repeated; an empty directory there is no obstacle.
-    pub fn create(
-        dir: &Path,
-        origin: &str,
-        key: LedgerKey,
-        options: Options,
-        first_entry: &[u8],
-    ) -> Result<Self, Error> {
-        Self::create_on(Arc::new(OsDisk), dir, origin, key, options, first_entry)
-    }
-
-    /// [`Ledger::create`] on a disk of the caller's.
-    pub fn create_on(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        origin: &str,
-        key: LedgerKey,
-        options: Options,
-        first_entry: &[u8],
-    ) -> Result<Self, Error> {
-        check_name(origin).map_err(|_error| Error::Origin(origin.to_owned()))?;
-        let mut chunk = Chunk::new();
-        chunk.push(first_entry)?;
-        check_vacant(disk.as_ref(), dir)?;
-        let staging = dir.with_added_extension("creating");
-        disk.create_dir(&staging).at("create", &staging)?;
-        let lock = take_lock(disk.as_ref(), &staging)?;
-        write_new(disk.as_ref(), &staging, origin, &key, &chunk)?;
-        // Everything below the staging directory is durable under its name. A crash before the rename
-        // leaves it behind, and the next attempt writes over it.
-        disk.rename(&staging, dir).at("put in place", dir)?;
-        disk.sync_dir(parent(dir))
-            .at("sync the directory of", dir)?;
-        // The name is durable too. From here on this is a ledger like any other, opened as any other is.
-        let (ledger, _) = Self::open_locked(disk, dir, origin, key, options, lock)?;
-        Ok(ledger)
-    }
-
     /// Opens a ledger for writing: finds out what is durable, cuts off what never was, and makes the last
     /// batch durable once more before it is trusted.
-    pub fn open(
-        dir: &Path,
-        origin: &str,
-        key: LedgerKey,
-        options: Options,
-    ) -> Result<(Self, Recovery), Error> {
+    pub fn open(dir: &Path, origin: &str, key: LedgerKey, options: Options) -> Result<(Self, Recovery), Error> {
         Self::open_on(Arc::new(OsDisk), dir, origin, key, options)
     }
 
@@ -147,7 +97,8 @@ impl Ledger {
         Self::open_locked(disk, dir, origin, key, options, lock)
     }
 
-    fn open_locked(
+    /// Opens what the lock is held on.
+    pub(crate) fn open_locked(
         disk: Arc<dyn Disk>,
         dir: &Path,
         origin: &str,
@@ -160,9 +111,7 @@ impl Ledger {
         disk.create_dir(&tree).at("create", &tree)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Create));
         let found = recover(&disk, dir, &verifier, &files)?;
-        let head_file = disk
-            .open(&head_path(dir), Access::Create)
-            .at("open", head_path(dir))?;
+        let head_file = disk.open(&head_path(dir), Access::Create).at("open", head_path(dir))?;
         let segments: Arc<[u64]> = found.segments.into();
         let shared = Arc::new(Shared::attached(
             Arc::clone(&disk),
@@ -196,9 +145,7 @@ impl Ledger {
     /// entries nothing is written. Any error but those of the arguments stops the writer.
     pub fn append(&mut self, chunks: &[Chunk]) -> Result<Range<u64>, Error> {
         if let Some(cause) = &self.poison {
-            return Err(Error::Poisoned {
-                cause: cause.clone(),
-            });
+            return Err(Error::Poisoned { cause: cause.clone() });
         }
         let first = self.size();
         if chunks.iter().all(Chunk::is_empty) {
@@ -241,12 +188,9 @@ impl Ledger {
             offset += chunk.bytes().len() as u64;
         }
         let frontier = self.derived.frontier();
-        let checkpoint = Checkpoint {
-            origin: self.verifier.name().to_owned(),
-            size: frontier.size(),
-            root: frontier.root(),
-        }
-        .sign(&self.key);
+        let checkpoint =
+            Checkpoint { origin: self.verifier.name().to_owned(), size: frontier.size(), root: frontier.root() }
+                .sign(&self.key);
 
         // Entries, then the checkpoint that closes them. A crash from here to the end of the sync leaves
         // any part of it; without its checkpoint frame a batch never was, and opening cuts it off.
@@ -257,22 +201,12 @@ impl Ledger {
             if is_joined {
                 self.scratch.extend_from_slice(chunk.bytes());
             } else {
-                self.segment
-                    .file
-                    .write_all_at(chunk.bytes(), at)
-                    .at("write", &path)?;
+                self.segment.file.write_all_at(chunk.bytes(), at).at("write", &path)?;
                 at += chunk.bytes().len() as u64;
             }
         }
-        encode(
-            FrameKind::Checkpoint,
-            &[checkpoint.text().as_bytes()],
-            &mut self.scratch,
-        );
-        self.segment
-            .file
-            .write_all_at(&self.scratch, at)
-            .at("write", &path)?;
+        encode(FrameKind::Checkpoint, &[checkpoint.text().as_bytes()], &mut self.scratch);
+        self.segment.file.write_all_at(&self.scratch, at).at("write", &path)?;
         self.segment.file.sync_data().at("sync", &path)?;
         self.segment.end = at + self.scratch.len() as u64;
 
@@ -286,8 +220,7 @@ impl Ledger {
         self.write_head()?;
 
         // Only now anyone is told.
-        self.shared
-            .publish(self.checkpoint.clone(), Arc::clone(&self.segments));
+        self.shared.publish(self.checkpoint.clone(), Arc::clone(&self.segments));
         Ok(())
     }
 
@@ -303,17 +236,9 @@ impl Ledger {
         // leaves them ahead of the last header, which is no harm.
         self.derived.sync()?;
         let path = segment_path(&self.dir, first);
-        let file = self
-            .disk
-            .open(&path, Access::CreateNew)
-            .at("create", &path)?;
-        let block = Block {
-            segment: first,
-            end: 0,
-            checkpoint: self.checkpoint.clone(),
-        };
-        file.write_all_at(&block.encode(SEGMENT_MAGIC), 0)
-            .at("write", &path)?;
+        let file = self.disk.open(&path, Access::CreateNew).at("create", &path)?;
+        let block = Block { segment: first, end: 0, checkpoint: self.checkpoint.clone() };
+        file.write_all_at(&block.encode(SEGMENT_MAGIC), 0).at("write", &path)?;
         file.sync_data().at("sync", &path)?;
         // The header is durable, its name is not yet. A crash up to here leaves a segment with nothing in
         // it, whole or torn, or none: opening takes, removes or misses it.
@@ -321,23 +246,13 @@ impl Ledger {
         self.disk.sync_dir(&dir).at("sync", &dir)?;
         // The segment is there for good, so a batch in it can be durable.
         self.segments = self.segments.iter().copied().chain([first]).collect();
-        self.segment = OpenSegment {
-            first,
-            file,
-            end: SEGMENT_DATA_AT,
-        };
+        self.segment = OpenSegment { first, file, end: SEGMENT_DATA_AT };
         Ok(())
     }
 
     fn write_head(&self) -> Result<(), Error> {
-        let block = Block {
-            segment: self.segment.first,
-            end: self.segment.end,
-            checkpoint: self.checkpoint.clone(),
-        };
-        self.head_file
-            .write_all_at(&block.encode(HEAD_MAGIC), 0)
-            .at("write", head_path(&self.dir))
+        let block = Block { segment: self.segment.first, end: self.segment.end, checkpoint: self.checkpoint.clone() };
+        self.head_file.write_all_at(&block.encode(HEAD_MAGIC), 0).at("write", head_path(&self.dir))
     }
 
     /// The number of entries.
@@ -386,90 +301,9 @@ impl Ledger {
     }
 }
 
-fn check_vacant(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-    let vacant = match disk.stat(dir).at("examine", dir)? {
-        None => true,
-        Some(stat) => stat.is_dir && disk.list(dir).at("list", dir)?.is_empty(),
-    };
-    if vacant {
-        Ok(())
-    } else {
-        Err(Error::Exists {
-            path: dir.to_owned(),
-        })
-    }
-}
-
-fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>, Error> {
+/// Takes the writer's lock.
+pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>, Error> {
     let path = lock_path(dir);
     let file = disk.open(&path, Access::Create).at("open", &path)?;
-    if file.try_lock().at("lock", &path)? {
-        Ok(file)
-    } else {
-        Err(Error::Locked {
-            path: dir.to_owned(),
-        })
-    }
-}
-
-/// Writes a ledger of one batch into a staging directory, over whatever an earlier attempt left there.
-fn write_new(
-    disk: &dyn Disk,
-    dir: &Path,
-    origin: &str,
-    key: &LedgerKey,
-    chunk: &Chunk,
-) -> Result<(), Error> {
-    let (segments, tree) = (segments_dir(dir), tree_dir(dir));
-    disk.create_dir(&segments).at("create", &segments)?;
-    disk.create_dir(&tree).at("create", &tree)?;
-    let empty = Checkpoint {
-        origin: origin.to_owned(),
-        size: 0,
-        root: EMPTY_ROOT,
-    }
-    .sign(key);
-    let block = Block {
-        segment: 0,
-        end: 0,
-        checkpoint: empty,
-    };
-    let mut bytes = block.encode(SEGMENT_MAGIC).to_vec();
-    bytes.extend_from_slice(chunk.bytes());
-    let mut frontier = crate::tree::Frontier::new();
-    chunk
-        .leaf_hashes()
-        .iter()
-        .for_each(|leaf| frontier.push(*leaf));
-    let checkpoint = Checkpoint {
-        origin: origin.to_owned(),
-        size: frontier.size(),
-        root: frontier.root(),
-    }
-    .sign(key);
-    encode(
-        FrameKind::Checkpoint,
-        &[checkpoint.text().as_bytes()],
-        &mut bytes,
-    );
-    let head = Block {
-        segment: 0,
-        end: bytes.len() as u64,
-        checkpoint,
-    }
-    .encode(HEAD_MAGIC);
-    for (path, content) in [
-        (segment_path(dir, 0), &bytes[..]),
-        (head_path(dir), &head),
-        (index_path(dir), &[]),
-    ] {
-        let file = disk.open(&path, Access::Create).at("create", &path)?;
-        file.set_len(0).at("cut", &path)?;
-        file.write_all_at(content, 0).at("write", &path)?;
-        file.sync_data().at("sync", &path)?;
-    }
-    for path in [&segments, &tree, dir] {
-        disk.sync_dir(path).at("sync", path)?;
-    }
-    Ok(())
+    if file.try_lock().at("lock", &path)? { Ok(file) } else { Err(Error::Locked { path: dir.to_owned() }) }
 }

@@ -16,6 +16,7 @@
 pub mod blob;
 mod block;
 pub mod checkpoint;
+mod create;
 mod derived;
 pub mod disk;
 mod entries;
@@ -30,6 +31,8 @@ pub mod note;
 pub mod proof;
 mod reader;
 mod recovery;
+mod scan;
+mod scanner;
 mod source;
 pub mod tile;
 mod tiles;

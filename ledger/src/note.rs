@@ -116,11 +116,7 @@ impl VerifierKey {
     }
 
     pub(crate) fn unchecked(name: &str, kind: KeyKind, public: [u8; 32]) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-            public,
-        }
+        Self { name: name.to_owned(), kind, public }
     }
 
     /// Reads a verifier key's line.
@@ -160,14 +156,11 @@ impl VerifierKey {
 
     /// Checks a signature line's blob over a note's text; a cosignature's time is returned.
     fn verify(&self, text: &str, blob: &[u8]) -> Result<Option<u64>, NoteError> {
-        let refuse = || NoteError::Signature {
-            name: self.name.clone(),
-        };
+        let refuse = || NoteError::Signature { name: self.name.clone() };
         match self.kind {
             KeyKind::Ed25519 => {
                 let signature = blob.try_into().map_err(|_error| refuse())?;
-                verify_signature(&self.public, text.as_bytes(), signature)
-                    .map_err(|_error| refuse())?;
+                verify_signature(&self.public, text.as_bytes(), signature).map_err(|_error| refuse())?;
                 Ok(None)
             }
             KeyKind::Cosignature => {
@@ -175,8 +168,7 @@ impl VerifierKey {
                 let time = u64::from_be_bytes(*time);
                 let signature = signature.try_into().map_err(|_error| refuse())?;
                 let message = cosignature_message(text, time);
-                verify_signature(&self.public, message.as_bytes(), signature)
-                    .map_err(|_error| refuse())?;
+                verify_signature(&self.public, message.as_bytes(), signature).map_err(|_error| refuse())?;
                 Ok(Some(time))
             }
         }
@@ -187,13 +179,7 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![self.kind.byte()];
         key.extend_from_slice(&self.public);
-        write!(
-            formatter,
-            "{}+{}+{}",
-            self.name,
-            hex(&self.key_id()),
-            BASE64.encode(key)
-        )
+        write!(formatter, "{}+{}+{}", self.name, hex(&self.key_id()), BASE64.encode(key))
     }
 }
 
@@ -217,10 +203,7 @@ impl FromStr for VerifierKey {
         };
         let key = Self::new(name, kind, public.try_into().map_err(|_error| refuse())?)?;
         if key.key_id()[..] != id[..] {
-            return Err(NoteError::KeyId {
-                text: text.to_owned(),
-                expected: hex(&key.key_id()),
-            });
+            return Err(NoteError::KeyId { text: text.to_owned(), expected: hex(&key.key_id()) });
         }
         Ok(key)
     }
@@ -240,12 +223,7 @@ pub struct NoteSignature {
 impl fmt::Display for NoteSignature {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [&self.key_id[..], &self.blob].concat();
-        write!(
-            formatter,
-            "{SIGNATURE_START}{} {}",
-            self.name,
-            BASE64.encode(bytes)
-        )
+        write!(formatter, "{SIGNATURE_START}{} {}", self.name, BASE64.encode(bytes))
     }
 }
 
@@ -254,20 +232,14 @@ impl FromStr for NoteSignature {
 
     fn from_str(line: &str) -> Result<Self, NoteError> {
         let refuse = || NoteError::SignatureLine(line.to_owned());
-        let (name, bytes) = line
-            .strip_prefix(SIGNATURE_START)
-            .and_then(|rest| rest.split_once(' '))
-            .ok_or_else(refuse)?;
+        let (name, bytes) =
+            line.strip_prefix(SIGNATURE_START).and_then(|rest| rest.split_once(' ')).ok_or_else(refuse)?;
         let bytes = BASE64.decode(bytes).map_err(|_error| refuse())?;
         let (key_id, blob) = bytes.split_first_chunk::<4>().ok_or_else(refuse)?;
         if check_name(name).is_err() || blob.is_empty() {
             return Err(refuse());
         }
-        Ok(Self {
-            name: name.to_owned(),
-            key_id: *key_id,
-            blob: blob.to_vec(),
-        })
+        Ok(Self { name: name.to_owned(), key_id: *key_id, blob: blob.to_vec() })
     }
 }
 
@@ -307,10 +279,7 @@ impl Note {
             }
             signatures.push(line.parse()?);
         }
-        Ok(Self {
-            text: text.to_owned(),
-            signatures,
-        })
+        Ok(Self { text: text.to_owned(), signatures })
     }
 
     /// The text, with the line feed that ends it.
@@ -327,9 +296,7 @@ impl Note {
     pub fn verify(&self, keys: &[VerifierKey]) -> Result<Vec<VerifiedSignature>, NoteError> {
         let mut verified: Vec<VerifiedSignature> = Vec::new();
         for signature in &self.signatures {
-            let known = keys
-                .iter()
-                .position(|key| key.name == signature.name && key.key_id() == signature.key_id);
+            let known = keys.iter().position(|key| key.name == signature.name && key.key_id() == signature.key_id);
             let Some(known) = known else { continue };
             let time = keys[known].verify(&self.text, &signature.blob)?;
             // A second signature by the same key adds nothing.
@@ -339,9 +306,7 @@ impl Note {
         }
         if verified.is_empty() {
             let names: Vec<_> = keys.iter().map(ToString::to_string).collect();
-            return Err(NoteError::Unsigned {
-                expected: names.join(" or "),
-            });
+            return Err(NoteError::Unsigned { expected: names.join(" or ") });
         }
         Ok(verified)
     }
@@ -350,11 +315,7 @@ impl Note {
 /// The signature line (without line feed) of `key` under `name` over a note's text.
 pub fn sign(text: &str, name: &str, key: &LedgerKey) -> NoteSignature {
     let verifier = key.verifier_key(name);
-    NoteSignature {
-        name: name.to_owned(),
-        key_id: verifier.key_id(),
-        blob: key.sign(text.as_bytes()).to_vec(),
-    }
+    NoteSignature { name: name.to_owned(), key_id: verifier.key_id(), blob: key.sign(text.as_bytes()).to_vec() }
 }
 
 /// The cosignature line (without line feed) of a witness over a checkpoint's text at a time.
@@ -362,11 +323,7 @@ pub fn cosign(text: &str, name: &str, key: &LedgerKey, time_s: u64) -> NoteSigna
     let verifier = VerifierKey::unchecked(name, KeyKind::Cosignature, key.public());
     let mut blob = time_s.to_be_bytes().to_vec();
     blob.extend_from_slice(&key.sign(cosignature_message(text, time_s).as_bytes()));
-    NoteSignature {
-        name: name.to_owned(),
-        key_id: verifier.key_id(),
-        blob,
-    }
+    NoteSignature { name: name.to_owned(), key_id: verifier.key_id(), blob }
 }
 
 fn cosignature_message(text: &str, time_s: u64) -> String {
@@ -375,8 +332,7 @@ fn cosignature_message(text: &str, time_s: u64) -> String {
 
 /// Whether `name` can be the name of a key, and so an origin.
 pub fn check_name(name: &str) -> Result<(), NoteError> {
-    let is_bad =
-        |character: char| character.is_whitespace() || character.is_control() || character == '+';
+    let is_bad = |character: char| character.is_whitespace() || character.is_control() || character == '+';
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(is_bad) {
         return Err(NoteError::Name(name.to_owned()));
     }
@@ -401,20 +357,11 @@ mod tests {
         let parsed = Note::parse(note.as_bytes()).unwrap();
         assert_eq!(parsed.text(), "one\n\ntwo\n");
         let known = key().verifier_key("example.org/log");
-        assert_eq!(
-            parsed.verify(std::slice::from_ref(&known)),
-            Ok(vec![VerifiedSignature { key: 0, time: None }])
-        );
+        assert_eq!(parsed.verify(std::slice::from_ref(&known)), Ok(vec![VerifiedSignature { key: 0, time: None }]));
         let changed = Note::parse(note.replace("two", "too").as_bytes()).unwrap();
-        assert!(matches!(
-            changed.verify(std::slice::from_ref(&known)),
-            Err(NoteError::Signature { .. })
-        ));
+        assert!(matches!(changed.verify(std::slice::from_ref(&known)), Err(NoteError::Signature { .. })));
         let stranger = LedgerKey::generate([4; 32]).verifier_key("example.org/log");
-        assert!(matches!(
-            parsed.verify(&[stranger]),
-            Err(NoteError::Unsigned { .. })
-        ));
+        assert!(matches!(parsed.verify(&[stranger]), Err(NoteError::Unsigned { .. })));
     }
 
     #[test]
@@ -426,10 +373,7 @@ mod tests {
         let note = Note::parse(format!("{text}\n{good}\n{bad}\n").as_bytes()).unwrap();
         let (a, b) = (key().verifier_key("a"), key().verifier_key("b"));
         assert!(note.verify(std::slice::from_ref(&a)).is_ok());
-        assert_eq!(
-            note.verify(&[a, b]),
-            Err(NoteError::Signature { name: "b".into() })
-        );
+        assert_eq!(note.verify(&[a, b]), Err(NoteError::Signature { name: "b".into() }));
     }
 
     #[test]
@@ -439,13 +383,7 @@ mod tests {
         let known = VerifierKey::new("witness", KeyKind::Cosignature, key().public()).unwrap();
         let note = Note::parse(format!("{text}\n{line}\n").as_bytes()).unwrap();
         let verified = note.verify(std::slice::from_ref(&known)).unwrap();
-        assert_eq!(
-            verified,
-            [VerifiedSignature {
-                key: 0,
-                time: Some(1_700_000_000)
-            }]
-        );
+        assert_eq!(verified, [VerifiedSignature { key: 0, time: Some(1_700_000_000) }]);
         let mut moved = line;
         moved.blob[7] ^= 1;
         let note = Note::parse(format!("{text}\n{moved}\n").as_bytes()).unwrap();
@@ -458,10 +396,7 @@ mod tests {
             let known = VerifierKey::new("example.org/log", kind, key().public()).unwrap();
             let text = known.to_string();
             assert_eq!(VerifierKey::parse(&text), Ok(known));
-            assert!(matches!(
-                VerifierKey::parse(&text.replacen("log", "lag", 1)),
-                Err(NoteError::KeyId { .. })
-            ));
+            assert!(matches!(VerifierKey::parse(&text.replacen("log", "lag", 1)), Err(NoteError::KeyId { .. })));
             assert!(VerifierKey::parse(&text[..text.len() - 1]).is_err());
         }
         for text in ["", "a", "a+b", "a b+00000000+AQ==", "a+0000000+AQ=="] {
@@ -472,31 +407,19 @@ mod tests {
     #[test]
     fn malformed_notes_are_refused() {
         let good = signed("text\n");
-        let many = format!(
-            "text\n\n{}",
-            "\u{2014} a AAAAAAAA\n".repeat(SIGNATURES_MAX + 1)
-        );
+        let many = format!("text\n\n{}", "\u{2014} a AAAAAAAA\n".repeat(SIGNATURES_MAX + 1));
         let cases: [(&str, NoteError); 6] = [
             ("text\n", NoteError::Structure),
             (good.strip_suffix('\n').unwrap(), NoteError::Structure),
             ("te\u{7}xt\n\n\u{2014} a AAAAAAAA\n", NoteError::Text),
-            (
-                "text\n\n- a AAAAAAAA\n",
-                NoteError::SignatureLine("- a AAAAAAAA".into()),
-            ),
-            (
-                "text\n\n\u{2014} a+b AAAAAAAA\n",
-                NoteError::SignatureLine("\u{2014} a+b AAAAAAAA".into()),
-            ),
+            ("text\n\n- a AAAAAAAA\n", NoteError::SignatureLine("- a AAAAAAAA".into())),
+            ("text\n\n\u{2014} a+b AAAAAAAA\n", NoteError::SignatureLine("\u{2014} a+b AAAAAAAA".into())),
             (&many, NoteError::TooManySignatures),
         ];
         for (note, expected) in cases {
             assert_eq!(Note::parse(note.as_bytes()), Err(expected));
         }
         assert_eq!(Note::parse(b"\xff\n\n"), Err(NoteError::Text));
-        assert_eq!(
-            Note::parse(&vec![b'a'; NOTE_BYTES_MAX + 1]),
-            Err(NoteError::TooLong(NOTE_BYTES_MAX + 1))
-        );
+        assert_eq!(Note::parse(&vec![b'a'; NOTE_BYTES_MAX + 1]), Err(NoteError::TooLong(NOTE_BYTES_MAX + 1)));
     }
 }

@@ -91,31 +91,18 @@ impl FromStr for ProofFile {
 
     fn from_str(text: &str) -> Result<Self, ProofFileError> {
         let (head, checkpoint) = text.split_once("\n\n").ok_or(ProofFileError::Short)?;
-        let mut lines = head
-            .split('\n')
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
-            .peekable();
-        let refuse = |(line, text): (usize, &str)| ProofFileError::Line {
-            line,
-            text: text.to_owned(),
-        };
+        let mut lines = head.split('\n').enumerate().map(|(index, line)| (index + 1, line)).peekable();
+        let refuse = |(line, text): (usize, &str)| ProofFileError::Line { line, text: text.to_owned() };
         if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
             return Err(ProofFileError::Start);
         }
         let mut extra = None;
         if let Some((number, line)) = lines.next_if(|(_, line)| line.starts_with("extra ")) {
-            let bytes = BASE64
-                .decode(&line["extra ".len()..])
-                .map_err(|_error| refuse((number, line)))?;
+            let bytes = BASE64.decode(&line["extra ".len()..]).map_err(|_error| refuse((number, line)))?;
             extra = Some(bytes);
         }
         let index_line = lines.next().ok_or(ProofFileError::Short)?;
-        let index = index_line
-            .1
-            .strip_prefix("index ")
-            .and_then(parse_decimal)
-            .ok_or_else(|| refuse(index_line))?;
+        let index = index_line.1.strip_prefix("index ").and_then(parse_decimal).ok_or_else(|| refuse(index_line))?;
         let mut hashes = Vec::new();
         for line in lines {
             if hashes.len() == HASHES_MAX {
@@ -123,12 +110,7 @@ impl FromStr for ProofFile {
             }
             hashes.push(line.1.parse().map_err(|_error| refuse(line))?);
         }
-        Ok(Self {
-            extra,
-            index,
-            hashes,
-            checkpoint: SignedCheckpoint::parse(checkpoint)?,
-        })
+        Ok(Self { extra, index, hashes, checkpoint: SignedCheckpoint::parse(checkpoint)? })
     }
 }
 
@@ -139,18 +121,9 @@ mod tests {
 
     fn proof() -> ProofFile {
         let (left, right) = (leaf_hash(b"left"), leaf_hash(b"right"));
-        let checkpoint = Checkpoint {
-            origin: "origin".into(),
-            size: 2,
-            root: node_hash(&left, &right),
-        };
+        let checkpoint = Checkpoint { origin: "origin".into(), size: 2, root: node_hash(&left, &right) };
         let checkpoint = checkpoint.sign(&LedgerKey::generate([5; 32]));
-        ProofFile {
-            extra: None,
-            index: 1,
-            hashes: vec![left],
-            checkpoint,
-        }
+        ProofFile { extra: None, index: 1, hashes: vec![left], checkpoint }
     }
 
     #[test]
@@ -164,45 +137,20 @@ mod tests {
             assert!(matches!(read.verify(b"left", &key), Err(Error::Verify(_))));
         }
         let text = proof().to_string();
-        assert!(
-            text.starts_with("c2sp.org/tlog-proof@v1\nindex 1\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 1\n"), "{text}");
     }
 
     #[test]
     fn malformed_proofs_are_refused() {
         let good = proof().to_string();
         let hash = Hash::default();
-        let many = good.replacen(
-            "\n\n",
-            &format!("{}\n\n", format!("\n{hash}").repeat(64)),
-            1,
-        );
+        let many = good.replacen("\n\n", &format!("{}\n\n", format!("\n{hash}").repeat(64)), 1);
         for (text, expected) in [
             (String::new(), ProofFileError::Short),
             (good.replace("@v1", "@v2"), ProofFileError::Start),
-            (
-                good.replace("index 1", "index 01"),
-                ProofFileError::Line {
-                    line: 2,
-                    text: "index 01".into(),
-                },
-            ),
-            (
-                good.replace("index 1", "extra !\nindex 1"),
-                ProofFileError::Line {
-                    line: 2,
-                    text: "extra !".into(),
-                },
-            ),
-            (
-                good.replace("index 1\n", "index 1\nAAAA\n"),
-                ProofFileError::Line {
-                    line: 3,
-                    text: "AAAA".into(),
-                },
-            ),
+            (good.replace("index 1", "index 01"), ProofFileError::Line { line: 2, text: "index 01".into() }),
+            (good.replace("index 1", "extra !\nindex 1"), ProofFileError::Line { line: 2, text: "extra !".into() }),
+            (good.replace("index 1\n", "index 1\nAAAA\n"), ProofFileError::Line { line: 3, text: "AAAA".into() }),
             (many, ProofFileError::TooLong),
         ] {
             assert_eq!(ProofFile::parse(&text), Err(expected));

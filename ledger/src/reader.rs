@@ -20,14 +20,16 @@ use crate::{
     disk::{Access, Disk, DiskFile, OsDisk},
     entries::Entries,
     error::{Damage, DamageKind, Error, IoContext as _},
-    frame::{Fault, FrameKind, Scan, Scanner},
+    frame::FrameKind,
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments,
-        open_segment, segment_path, segments_dir, tree_dir,
+        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments, open_segment,
+        segment_path, segments_dir, tree_dir,
     },
     note::VerifierKey,
-    recovery::{Head, SCAN_READ_BYTES, read_head},
+    recovery::{Head, read_head},
+    scan::SCAN_READ_BYTES,
+    scanner::{Scan, Scanner},
     source::{check_position, check_size},
     tile::{TileKind, TilePath},
     tiles::TileCache,
@@ -78,20 +80,14 @@ impl Shared {
             files,
             cache: TileCache::default(),
             open: Mutex::default(),
-            state: RwLock::new(Arc::new(State {
-                checkpoint,
-                segments,
-            })),
+            state: RwLock::new(Arc::new(State { checkpoint, segments })),
             is_attached: true,
         }
     }
 
     /// Lets readers see what has become durable.
     pub(crate) fn publish(&self, checkpoint: SignedCheckpoint, segments: Arc<[u64]>) {
-        let state = Arc::new(State {
-            checkpoint,
-            segments,
-        });
+        let state = Arc::new(State { checkpoint, segments });
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
@@ -100,11 +96,7 @@ impl Shared {
     }
 
     fn view(&self, size: u64) -> TreeView<'_> {
-        TreeView {
-            files: &self.files,
-            cache: &self.cache,
-            size,
-        }
+        TreeView { files: &self.files, cache: &self.cache, size }
     }
 
     fn segment(&self, first: u64) -> Result<Arc<dyn DiskFile>, Error> {
@@ -147,18 +139,9 @@ impl Reader {
         let header = header.ok_or_else(|| header_damage(dir, 0))?;
         check_identity(dir, &header, key)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Read));
-        let mut shared = Shared::attached(
-            disk,
-            dir,
-            key.clone(),
-            files,
-            header.checkpoint,
-            Arc::new([0]),
-        );
+        let mut shared = Shared::attached(disk, dir, key.clone(), files, header.checkpoint, Arc::new([0]));
         shared.is_attached = false;
-        let reader = Self {
-            shared: Arc::new(shared),
-        };
+        let reader = Self { shared: Arc::new(shared) };
         reader.refresh()?;
         Ok(reader)
     }
@@ -174,10 +157,7 @@ impl Reader {
         let state = shared.state();
         let (size, seen) = (head.size(), state.checkpoint.size());
         if size < seen {
-            let kind = DamageKind::BelowHead {
-                size,
-                head_size: seen,
-            };
+            let kind = DamageKind::BelowHead { size, head_size: seen };
             return Err(Damage::error(head_path(&shared.dir), 0, kind));
         }
         if size == seen && head.root() == state.checkpoint.root() {
@@ -186,11 +166,7 @@ impl Reader {
         // The tree files are written before the head that counts on them.
         let computed = tree::root(&shared.view(size), size)?;
         if computed != head.root() {
-            let kind = DamageKind::Root {
-                size,
-                computed,
-                signed: head.root(),
-            };
+            let kind = DamageKind::Root { size, computed, signed: head.root() };
             return Err(Damage::error(tree_dir(&shared.dir), 0, kind));
         }
         let segments = list_segments(shared.disk.as_ref(), &shared.dir)?;
@@ -200,20 +176,12 @@ impl Reader {
 
     fn durable_head(&self) -> Result<SignedCheckpoint, Error> {
         for _ in 0..HEAD_READS_MAX {
-            if let Head::Block(block) = read_head(
-                self.shared.disk.as_ref(),
-                &self.shared.dir,
-                &self.shared.key,
-            )? {
+            if let Head::Block(block) = read_head(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.key)? {
                 return Ok(block.checkpoint);
             }
             std::thread::yield_now();
         }
-        Err(Damage::error(
-            head_path(&self.shared.dir),
-            0,
-            DamageKind::Head,
-        ))
+        Err(Damage::error(head_path(&self.shared.dir), 0, DamageKind::Head))
     }
 
     /// The directory.
@@ -295,26 +263,15 @@ impl Reader {
         visit: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), u64>, Error> {
         let dir = &self.shared.dir;
-        let after = state
-            .segments
-            .partition_point(|first| *first <= range.start);
-        let Some(&first) = after
-            .checked_sub(1)
-            .and_then(|index| state.segments.get(index))
-        else {
-            let kind = DamageKind::SegmentMissing {
-                position: range.start,
-            };
+        let after = state.segments.partition_point(|first| *first <= range.start);
+        let Some(&first) = after.checked_sub(1).and_then(|index| state.segments.get(index)) else {
+            let kind = DamageKind::SegmentMissing { position: range.start };
             return Err(Damage::error(segments_dir(dir), 0, kind));
         };
         let path = segment_path(dir, first);
         let (mut position, offset) = self.start_of(first, range.start)?;
         let is_short = range.end - range.start <= INDEX_STEP;
-        let read_bytes = if is_short {
-            ENTRY_READ_BYTES
-        } else {
-            SCAN_READ_BYTES
-        };
+        let read_bytes = if is_short { ENTRY_READ_BYTES } else { SCAN_READ_BYTES };
         let mut scanner = Scanner::new(self.shared.segment(first)?, offset, read_bytes);
         loop {
             let offset = scanner.offset();
@@ -323,11 +280,7 @@ impl Reader {
                     // One leaf compared shows that the index led to the right place; from there on the
                     // frames follow each other.
                     if position == range.start && frame.leaf() != self.leaf_hash_at(position)? {
-                        return Err(Damage::error(
-                            path,
-                            frame.offset,
-                            DamageKind::Entry { position },
-                        ));
+                        return Err(Damage::error(path, frame.offset, DamageKind::Entry { position }));
                     }
                     if position >= range.start && visit(position, frame.payload()).is_break() {
                         return Ok(ControlFlow::Break(()));
@@ -338,16 +291,14 @@ impl Reader {
                     }
                 }
                 Scan::Frame(_) => {}
-                Scan::End
-                    if state.segments.get(after) == Some(&position) && position > range.start =>
-                {
+                Scan::End if state.segments.get(after) == Some(&position) && position > range.start => {
                     return Ok(ControlFlow::Continue(position));
                 }
                 Scan::End => {
                     return Err(Damage::error(path, offset, DamageKind::Short { position }));
                 }
                 Scan::Bad(fault) => {
-                    return Err(Damage::error(path, offset, fault_kind(fault, position)));
+                    return Err(Damage::error(path, offset, fault.kind(position)));
                 }
             }
         }
@@ -389,9 +340,7 @@ impl Reader {
         check_position(position, size)?;
         let proof = tree::inclusion_proof(&self.shared.view(self.size()), position, size)?;
         let leaf = self.leaf_hash_at(position)?;
-        self.check_made(size, |root| {
-            verify::inclusion(position, size, &leaf, &proof, root)
-        })?;
+        self.check_made(size, |root| verify::inclusion(position, size, &leaf, &proof, root))?;
         Ok(proof)
     }
 
@@ -401,34 +350,16 @@ impl Reader {
         check_size(old, new)?;
         let proof = tree::consistency_proof(&self.shared.view(self.size()), old, new)?;
         let old_root = self.root_at(old)?;
-        self.check_made(new, |root| {
-            verify::consistency(old, &old_root, new, root, &proof)
-        })?;
+        self.check_made(new, |root| verify::consistency(old, &old_root, new, root, &proof))?;
         Ok(proof)
     }
 
     /// A proof made from stored hashes is checked before it goes out: where it does not hold, one of them is wrong.
-    fn check_made(
-        &self,
-        size: u64,
-        check: impl FnOnce(&Hash) -> Result<(), verify::VerifyError>,
-    ) -> Result<(), Error> {
+    fn check_made(&self, size: u64, check: impl FnOnce(&Hash) -> Result<(), verify::VerifyError>) -> Result<(), Error> {
         let root = self.root_at(size)?;
         check(&root).map_err(|error| {
-            let computed = if let verify::VerifyError::Root { computed, .. } = error {
-                computed
-            } else {
-                root
-            };
-            Damage::error(
-                tree_dir(&self.shared.dir),
-                0,
-                DamageKind::Root {
-                    size,
-                    computed,
-                    signed: root,
-                },
-            )
+            let computed = if let verify::VerifyError::Root { computed, .. } = error { computed } else { root };
+            Damage::error(tree_dir(&self.shared.dir), 0, DamageKind::Root { size, computed, signed: root })
         })
     }
 
@@ -436,18 +367,12 @@ impl Reader {
     pub fn tile(&self, path: &TilePath) -> Result<Vec<u8>, Error> {
         let size = self.size();
         if !path.exists_at(size) {
-            return Err(Error::NoTile {
-                path: path.to_string(),
-                size,
-            });
+            return Err(Error::NoTile { path: path.to_string(), size });
         }
         let start = path.index << 8;
         match path.kind {
             TileKind::Hashes(level) => {
-                let hashes = self
-                    .shared
-                    .files
-                    .hashes(level, start, usize::from(path.width))?;
+                let hashes = self.shared.files.hashes(level, start, usize::from(path.width))?;
                 Ok(hashes.iter().flat_map(|hash| hash.0).collect())
             }
             TileKind::Entries => {
@@ -462,13 +387,5 @@ impl Reader {
                 Ok(bundle)
             }
         }
-    }
-}
-
-pub(crate) fn fault_kind(fault: Fault, position: u64) -> DamageKind {
-    match fault {
-        Fault::Head => DamageKind::FrameHeader { position },
-        Fault::Checksum => DamageKind::FrameChecksum { position },
-        Fault::Short => DamageKind::Short { position },
     }
 }

@@ -21,20 +21,18 @@ use crate::{
     derived::{DerivedFiles, DerivedWriter, TreeView},
     disk::{Access, Disk, DiskFile, read_file},
     error::{Damage, DamageKind, Error, IoContext as _},
-    frame::{Fault, FrameKind, Scan, Scanner, find_checkpoint},
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment,
-        segment_path, segments_dir,
+        SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment, segment_path,
+        segments_dir,
     },
     ledger::OpenSegment,
     note::VerifierKey,
+    scan::{SCAN_READ_BYTES, Scanned, fault_damage, scan},
+    scanner::find_checkpoint,
     tiles::TileCache,
     tree,
 };
-
-/// How much one read asks for where a segment is read from end to end.
-pub(crate) const SCAN_READ_BYTES: usize = 1 << 18;
 
 /// What opening found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +60,7 @@ pub struct Recovery {
 impl Recovery {
     /// Whether the ledger was found as a writer leaves it that was not interrupted.
     pub fn was_clean(&self) -> bool {
-        self.tail_bytes_cut == 0
-            && !self.tree_rebuilt
-            && !self.empty_segment_removed
-            && self.head == HeadState::Agrees
+        self.tail_bytes_cut == 0 && !self.tree_rebuilt && !self.empty_segment_removed && self.head == HeadState::Agrees
     }
 }
 
@@ -103,18 +98,6 @@ struct Last {
     empty_segment_removed: bool,
 }
 
-/// What a segment holds up to its last checkpoint frame.
-struct Scanned {
-    /// The last batch: where it begins and where it ends.
-    batch: std::ops::Range<u64>,
-    /// The last checkpoint frame's text.
-    checkpoint: Option<Vec<u8>>,
-    /// Whole entries after it.
-    tail_entries: u64,
-    /// Where reading stopped, and at what, unless at the end of the file between two frames.
-    fault: Option<(u64, Fault)>,
-}
-
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -132,18 +115,14 @@ pub(crate) fn recover(
     let checkpoint = last_checkpoint(dir, &last, &scanned, key, &derived)?;
     derived.flush()?;
     check_head(dir, head.as_ref(), &checkpoint, &scanned, files)?;
-    let tail_bytes_cut = cut_tail(dir, &last, &scanned, key)?;
+    let tail_bytes_cut = cut_tail(dir, &last, &scanned, key, checkpoint.size())?;
     let suspect_bytes_rewritten = rewrite_suspect(disk.as_ref(), dir, &last, &scanned)?;
     derived.cut()?;
     let size = checkpoint.size();
     let report = Recovery {
         size,
         root: checkpoint.root(),
-        entries_scanned: if tree_rebuilt {
-            size
-        } else {
-            size - last.first
-        },
+        entries_scanned: if tree_rebuilt { size } else { size - last.first },
         tail_bytes_cut,
         tail_entries_cut: scanned.tail_entries,
         suspect_bytes_rewritten,
@@ -151,25 +130,13 @@ pub(crate) fn recover(
         empty_segment_removed: last.empty_segment_removed,
         head: match head {
             Head::Block(block) if block.checkpoint.size() == size => HeadState::Agrees,
-            Head::Block(block) => HeadState::Behind {
-                size: block.checkpoint.size(),
-            },
+            Head::Block(block) => HeadState::Behind { size: block.checkpoint.size() },
             Head::Missing => HeadState::Missing,
             Head::Unreadable => HeadState::Unreadable,
         },
     };
-    let segment = OpenSegment {
-        first: last.first,
-        file: last.file,
-        end: scanned.batch.end,
-    };
-    Ok(Recovered {
-        segments: last.segments,
-        segment,
-        derived,
-        checkpoint,
-        report,
-    })
+    let segment = OpenSegment { first: last.first, file: last.file, end: scanned.batch.end };
+    Ok(Recovered { segments: last.segments, segment, derived, checkpoint, report })
 }
 
 /// The head file as it is.
@@ -182,11 +149,7 @@ pub(crate) enum Head {
 
 impl Head {
     fn as_ref(&self) -> Option<&Block> {
-        if let Self::Block(block) = self {
-            Some(block)
-        } else {
-            None
-        }
+        if let Self::Block(block) = self { Some(block) } else { None }
     }
 }
 
@@ -198,8 +161,7 @@ pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Resul
         return Ok(Head::Missing);
     }
     let bytes = read_file(disk, &path, BLOCK_BYTES).at("read", &path)?;
-    let block =
-        Block::decode(HEAD_MAGIC, &bytes).filter(|block| block.checkpoint.verify(key).is_ok());
+    let block = Block::decode(HEAD_MAGIC, &bytes).filter(|block| block.checkpoint.verify(key).is_ok());
     Ok(block.map_or(Head::Unreadable, |block| Head::Block(Box::new(block))))
 }
 
@@ -207,41 +169,21 @@ pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Resul
 fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, Error> {
     let mut segments = list_segments(disk, dir)?;
     if segments.first() != Some(&0) {
-        return Err(Damage::error(
-            segments_dir(dir),
-            0,
-            DamageKind::SegmentMissing { position: 0 },
-        ));
+        return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
     }
     // A segment that the head file names held a durable batch.
     if let Some(head) = head.filter(|head| !segments.contains(&head.segment)) {
-        return Err(Damage::error(
-            segments_dir(dir),
-            0,
-            DamageKind::SegmentMissing {
-                position: head.segment,
-            },
-        ));
+        return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: head.segment }));
     }
     let mut empty_segment_removed = false;
     loop {
         let Some(&first) = segments.last() else {
-            return Err(Damage::error(
-                segments_dir(dir),
-                0,
-                DamageKind::SegmentMissing { position: 0 },
-            ));
+            return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
         };
         let (file, header) = open_segment(disk, dir, first, Access::Write)?;
         let path = segment_path(dir, first);
         if let Some(header) = header {
-            return Ok(Last {
-                segments,
-                first,
-                file,
-                header,
-                empty_segment_removed,
-            });
+            return Ok(Last { segments, first, file, header, empty_segment_removed });
         }
         // A header is synced before anything is written after it. So without anything after it, it was
         // being written when the writer stopped; with anything, it was valid once.
@@ -251,8 +193,7 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
             return Err(header_damage(dir, first));
         }
         disk.remove_file(&path).at("remove", &path)?;
-        disk.sync_dir(&segments_dir(dir))
-            .at("sync", segments_dir(dir))?;
+        disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
         segments.pop();
         empty_segment_removed = true;
     }
@@ -266,25 +207,12 @@ fn resume(files: &Arc<DerivedFiles>, last: &Last) -> Option<DerivedWriter> {
 }
 
 /// Makes tree and index again from all segments before the last.
-fn rebuild(
-    disk: &dyn Disk,
-    dir: &Path,
-    files: &Arc<DerivedFiles>,
-    last: &Last,
-) -> Result<DerivedWriter, Error> {
+fn rebuild(disk: &dyn Disk, dir: &Path, files: &Arc<DerivedFiles>, last: &Last) -> Result<DerivedWriter, Error> {
     let mut derived = DerivedWriter::resume(Arc::clone(files), 0)?;
-    for &first in last
-        .segments
-        .iter()
-        .take_while(|first| **first != last.first)
-    {
+    for &first in last.segments.iter().take_while(|first| **first != last.first) {
         let at = derived.frontier().size();
         if first != at {
-            return Err(Damage::error(
-                segments_dir(dir),
-                0,
-                DamageKind::SegmentMissing { position: at },
-            ));
+            return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: at }));
         }
         let (file, header) = open_segment(disk, dir, first, Access::Read)?;
         let header = header.ok_or_else(|| header_damage(dir, first))?;
@@ -292,59 +220,11 @@ fn rebuild(
         let scanned = scan(dir, first, &file, &mut derived)?;
         // Only the last segment can end in anything but a checkpoint frame.
         if scanned.fault.is_some() || scanned.tail_entries > 0 {
-            return Err(fault_damage(
-                dir,
-                first,
-                &scanned,
-                derived.frontier().size(),
-            ));
+            return Err(fault_damage(dir, first, &scanned, derived.frontier().size()));
         }
     }
     check_root(dir, last.first, 0, &last.header.checkpoint, &derived)?;
     Ok(derived)
-}
-
-/// Reads a segment and takes each closed batch into tree and index.
-fn scan(
-    dir: &Path,
-    first: u64,
-    file: &Arc<dyn DiskFile>,
-    derived: &mut DerivedWriter,
-) -> Result<Scanned, Error> {
-    let path = segment_path(dir, first);
-    let mut scanner = Scanner::new(Arc::clone(file), SEGMENT_DATA_AT, SCAN_READ_BYTES);
-    let mut batch: Vec<(Hash, u64)> = Vec::new();
-    let mut found = Scanned {
-        batch: SEGMENT_DATA_AT..SEGMENT_DATA_AT,
-        checkpoint: None,
-        tail_entries: 0,
-        fault: None,
-    };
-    loop {
-        let offset = scanner.offset();
-        match scanner.next().at("read", &path)? {
-            Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
-                batch.push((frame.leaf(), frame.offset));
-            }
-            Scan::Frame(frame) => {
-                for (leaf, offset) in batch.drain(..) {
-                    derived.push(leaf, offset);
-                }
-                if derived.is_full() {
-                    derived.flush()?;
-                }
-                found.batch = found.batch.end..frame.end();
-                found.checkpoint = Some(frame.payload().to_vec());
-            }
-            Scan::End => break,
-            Scan::Bad(fault) => {
-                found.fault = Some((offset, fault));
-                break;
-            }
-        }
-    }
-    found.tail_entries = batch.len() as u64;
-    Ok(found)
 }
 
 /// The checkpoint of what was found: signed by the key, for as many entries, with their root.
@@ -380,16 +260,9 @@ fn check_root(
     let frontier = derived.frontier();
     let (size, computed) = (frontier.size(), frontier.root());
     let kind = if checkpoint.size() != size {
-        DamageKind::CheckpointSize {
-            stated: checkpoint.size(),
-            counted: size,
-        }
+        DamageKind::CheckpointSize { stated: checkpoint.size(), counted: size }
     } else if checkpoint.root() != computed {
-        DamageKind::Root {
-            size,
-            computed,
-            signed: checkpoint.root(),
-        }
+        DamageKind::Root { size, computed, signed: checkpoint.root() }
     } else {
         return Ok(());
     };
@@ -408,35 +281,21 @@ fn check_head(
     let (size, head_size) = (checkpoint.size(), head.checkpoint.size());
     if size < head_size {
         let last = head.segment;
-        let offset = scanned
-            .fault
-            .map_or(scanned.batch.end, |(offset, _)| offset);
-        return Err(Damage::error(
-            segment_path(dir, last),
-            offset,
-            DamageKind::BelowHead { size, head_size },
-        ));
+        let offset = scanned.fault.map_or(scanned.batch.end, |(offset, _)| offset);
+        return Err(Damage::error(segment_path(dir, last), offset, DamageKind::BelowHead { size, head_size }));
     }
     // The head signed before is a prefix of what was found.
-    let view = TreeView {
-        files,
-        cache: &TileCache::default(),
-        size,
-    };
+    let view = TreeView { files, cache: &TileCache::default(), size };
     let computed = tree::root(&view, head_size)?;
     if computed != head.checkpoint.root() {
-        let kind = DamageKind::Root {
-            size: head_size,
-            computed,
-            signed: head.checkpoint.root(),
-        };
+        let kind = DamageKind::Root { size: head_size, computed, signed: head.checkpoint.root() };
         return Err(Damage::error(head_path(dir), 0, kind));
     }
     Ok(())
 }
 
 /// Cuts off what follows the last checkpoint frame, unless it shows that more was durable.
-fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey) -> Result<u64, Error> {
+fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey, size: u64) -> Result<u64, Error> {
     let path = segment_path(dir, last.first);
     let len = last.file.len().at("examine", &path)?;
     let tail = len.saturating_sub(scanned.batch.end);
@@ -446,11 +305,9 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey) -> Re
     if let Some((offset, _)) = scanned.fault {
         let rest = usize::try_from(len - offset).unwrap_or(usize::MAX);
         let mut bytes = vec![0; rest];
-        last.file
-            .read_exact_at(&mut bytes, offset)
-            .at("read", &path)?;
+        last.file.read_exact_at(&mut bytes, offset).at("read", &path)?;
         if was_durable(&bytes, key) {
-            return Err(fault_damage(dir, last.first, scanned, last.first));
+            return Err(fault_damage(dir, last.first, scanned, size));
         }
     }
     last.file.set_len(scanned.batch.end).at("cut", &path)?;
@@ -460,54 +317,24 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey) -> Re
 /// Whether bytes that begin with no valid frame show that what they begin with was durable: a signed
 /// checkpoint follows, and after it another batch was begun.
 fn was_durable(bytes: &[u8], key: &VerifierKey) -> bool {
-    let is_signed = |text: &[u8]| {
-        str::from_utf8(text).is_ok_and(|text| crate::verify::checkpoint(text, key).is_ok())
-    };
-    find_checkpoint(bytes, 1, is_signed)
-        .is_some_and(|(_, end)| bytes[end..].iter().any(|byte| *byte != 0))
+    let is_signed = |text: &[u8]| str::from_utf8(text).is_ok_and(|text| crate::verify::checkpoint(text, key).is_ok());
+    find_checkpoint(bytes, 1, is_signed).is_some_and(|(_, end)| bytes[end..].iter().any(|byte| *byte != 0))
 }
 
 /// Writes the last batch (or the header, where there is no batch after it) again and syncs it, with the
 /// shorter length and the names.
-fn rewrite_suspect(
-    disk: &dyn Disk,
-    dir: &Path,
-    last: &Last,
-    scanned: &Scanned,
-) -> Result<u64, Error> {
+fn rewrite_suspect(disk: &dyn Disk, dir: &Path, last: &Last, scanned: &Scanned) -> Result<u64, Error> {
     let path = segment_path(dir, last.first);
-    let suspect = if scanned.checkpoint.is_some() {
-        scanned.batch.clone()
-    } else {
-        0..SEGMENT_DATA_AT
-    };
+    let suspect = if scanned.checkpoint.is_some() { scanned.batch.clone() } else { 0..SEGMENT_DATA_AT };
     let mut at = suspect.start;
     let mut buffer = vec![0; SCAN_READ_BYTES];
     while at < suspect.end {
-        let len = usize::try_from(suspect.end - at)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        last.file
-            .read_exact_at(&mut buffer[..len], at)
-            .at("read", &path)?;
-        last.file
-            .write_all_at(&buffer[..len], at)
-            .at("write", &path)?;
+        let len = usize::try_from(suspect.end - at).unwrap_or(usize::MAX).min(buffer.len());
+        last.file.read_exact_at(&mut buffer[..len], at).at("read", &path)?;
+        last.file.write_all_at(&buffer[..len], at).at("write", &path)?;
         at += len as u64;
     }
     last.file.sync_data().at("sync", &path)?;
-    disk.sync_dir(&segments_dir(dir))
-        .at("sync", segments_dir(dir))?;
+    disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
     Ok(suspect.end - suspect.start)
-}
-
-fn fault_damage(dir: &Path, first: u64, scanned: &Scanned, size: u64) -> Error {
-    let position = size + scanned.tail_entries;
-    let (offset, kind) = match scanned.fault {
-        Some((offset, Fault::Head)) => (offset, DamageKind::FrameHeader { position }),
-        Some((offset, Fault::Checksum)) => (offset, DamageKind::FrameChecksum { position }),
-        Some((offset, Fault::Short)) => (offset, DamageKind::Short { position }),
-        None => (scanned.batch.end, DamageKind::Short { position }),
-    };
-    Damage::error(segment_path(dir, first), offset, kind)
 }

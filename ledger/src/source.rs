@@ -29,22 +29,10 @@ pub trait EntrySource {
 
 /// Checks that a position is held at a size.
 pub(crate) fn check_position(position: u64, size: u64) -> Result<(), Error> {
-    if position < size {
-        Ok(())
-    } else {
-        Err(Error::Position {
-            position,
-            from: 0,
-            size,
-        })
-    }
+    if position < size { Ok(()) } else { Err(Error::Position { position, from: 0, size }) }
 }
 
 /// Checks that a size was reached.
 pub(crate) fn check_size(asked: u64, size: u64) -> Result<(), Error> {
-    if asked <= size {
-        Ok(())
-    } else {
-        Err(Error::Size { asked, size })
-    }
+    if asked <= size { Ok(()) } else { Err(Error::Size { asked, size }) }
 }

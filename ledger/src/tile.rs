@@ -78,9 +78,7 @@ impl TilePath {
 
     /// Every tile and bundle of a tree of `size` entries: levels from the leaves up, then the bundles.
     pub fn all_at(size: u64) -> impl Iterator<Item = Self> {
-        let levels = (0..LEVELS_MAX)
-            .map(TileKind::Hashes)
-            .chain([TileKind::Entries]);
+        let levels = (0..LEVELS_MAX).map(TileKind::Hashes).chain([TileKind::Entries]);
         levels.flat_map(move |kind| {
             let tiles = kind.count(size).div_ceil(TILE_WIDTH);
             (0..tiles).filter_map(move |index| Self::at_size(kind, index, size))
@@ -117,11 +115,7 @@ impl FromStr for TilePath {
     fn from_str(text: &str) -> Result<Self, TilePathError> {
         let path = parse(text).ok_or_else(|| TilePathError(text.to_owned()))?;
         // One tile has one path: `x000/001` and the like name none.
-        if path.to_string() == text {
-            Ok(path)
-        } else {
-            Err(TilePathError(text.to_owned()))
-        }
+        if path.to_string() == text { Ok(path) } else { Err(TilePathError(text.to_owned())) }
     }
 }
 
@@ -130,12 +124,7 @@ fn parse(text: &str) -> Option<TilePath> {
     let kind = if level == "entries" {
         TileKind::Entries
     } else {
-        TileKind::Hashes(
-            parse_decimal(level)?
-                .try_into()
-                .ok()
-                .filter(|level| *level < 64)?,
-        )
+        TileKind::Hashes(parse_decimal(level)?.try_into().ok().filter(|level| *level < 64)?)
     };
     let (number, width) = match rest.split_once(".p/") {
         Some((number, width)) => (number, u16::try_from(parse_decimal(width)?).ok()?),
@@ -148,11 +137,7 @@ fn parse(text: &str) -> Option<TilePath> {
     let mut index = 0_u64;
     let mut groups = number.split('/').peekable();
     while let Some(group) = groups.next() {
-        let digits = if groups.peek().is_some() {
-            group.strip_prefix('x')?
-        } else {
-            group
-        };
+        let digits = if groups.peek().is_some() { group.strip_prefix('x')? } else { group };
         if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
@@ -172,28 +157,13 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_specification() {
-        let hashes = |level, index, width| TilePath {
-            kind: TileKind::Hashes(level),
-            index,
-            width,
-        };
+        let hashes = |level, index, width| TilePath { kind: TileKind::Hashes(level), index, width };
         check(hashes(0, 1_234_067, 256), "tile/0/x001/x234/067");
         check(hashes(0, 273, 112), "tile/0/273.p/112");
         check(hashes(2, 0, 1), "tile/2/000.p/1");
+        check(TilePath { kind: TileKind::Entries, index: 1_000, width: 256 }, "tile/entries/x001/000");
         check(
-            TilePath {
-                kind: TileKind::Entries,
-                index: 1_000,
-                width: 256,
-            },
-            "tile/entries/x001/000",
-        );
-        check(
-            TilePath {
-                kind: TileKind::Entries,
-                index: u64::MAX / 256,
-                width: 3,
-            },
+            TilePath { kind: TileKind::Entries, index: u64::MAX / 256, width: 3 },
             "tile/entries/x072/x057/x594/x037/x927/935.p/3",
         );
     }
@@ -230,13 +200,8 @@ mod tests {
     #[test]
     fn widths_follow_from_the_size() {
         let tiles = |kind, size| {
-            let of_kind: Vec<_> = TilePath::all_at(size)
-                .filter(|path| path.kind == kind)
-                .collect();
-            (
-                of_kind.iter().filter(|path| path.is_full()).count(),
-                of_kind.last().map_or(0, |path| path.width),
-            )
+            let of_kind: Vec<_> = TilePath::all_at(size).filter(|path| path.kind == kind).collect();
+            (of_kind.iter().filter(|path| path.is_full()).count(), of_kind.last().map_or(0, |path| path.width))
         };
         assert_eq!(tiles(TileKind::Hashes(0), 70_000), (273, 112));
         assert_eq!(tiles(TileKind::Hashes(1), 70_000), (1, 17));

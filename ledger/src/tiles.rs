@@ -26,12 +26,7 @@ impl TileTree {
     pub(crate) fn new(hashes: Vec<Hash>) -> Self {
         let mut rows = vec![hashes];
         while let Some(below) = rows.last().filter(|row| row.len() > 1) {
-            let row = below
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|[left, right]| node_hash(left, right))
-                .collect();
+            let row = below.as_chunks::<2>().0.iter().map(|[left, right]| node_hash(left, right)).collect();
             rows.push(row);
         }
         Self { rows }
@@ -39,10 +34,7 @@ impl TileTree {
 
     /// The node `rise` rows above the hashes, if it is complete.
     pub(crate) fn node(&self, rise: u8, index: u64) -> Option<Hash> {
-        self.rows
-            .get(usize::from(rise))?
-            .get(usize::try_from(index).ok()?)
-            .copied()
+        self.rows.get(usize::from(rise))?.get(usize::try_from(index).ok()?).copied()
     }
 
     /// The root of a full tile.
@@ -87,11 +79,7 @@ impl TileCache {
         let tile = Arc::new(load()?);
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held.tiles.len() >= TILES_MAX {
-            let oldest = held
-                .tiles
-                .iter()
-                .min_by_key(|(_, (used, _))| *used)
-                .map(|(key, _)| *key);
+            let oldest = held.tiles.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
             oldest.map(|key| held.tiles.remove(&key));
         }
         let now = held.clock;
@@ -146,9 +134,7 @@ mod tests {
     fn the_cache_stays_within_its_bound() {
         let cache = TileCache::default();
         for index in 0..1_000 {
-            cache
-                .tile(0, index, || Ok(TileTree::new(vec![Hash::default()])))
-                .unwrap();
+            cache.tile(0, index, || Ok(TileTree::new(vec![Hash::default()]))).unwrap();
             // The first is used all the time, so it stays.
             cache.tile(0, 0, || panic!("tile 0 was dropped")).unwrap();
         }

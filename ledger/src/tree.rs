@@ -14,8 +14,8 @@ use crate::{error::Error, hash::Hash};
 
 /// The root of the tree without leaves: SHA-256 of nothing.
 pub const EMPTY_ROOT: Hash = Hash([
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
 
 /// The hash of an entry as a leaf.
@@ -50,10 +50,7 @@ impl Frontier {
 
     /// The edge of the first `size` leaves of `source`.
     pub fn load(size: u64, source: &impl NodeSource) -> Result<Self, Error> {
-        Ok(Self {
-            size,
-            peaks: peaks(source, 0, size)?,
-        })
+        Ok(Self { size, peaks: peaks(source, 0, size)? })
     }
 
     /// The number of leaves.
@@ -78,11 +75,7 @@ impl Frontier {
     ///
     /// Where the size is not a multiple of the subtree's: its leaves would not be where they claim to be.
     pub fn push_with(&mut self, height: u8, subtree: Hash, mut completed: impl FnMut(u8, Hash)) {
-        assert!(
-            self.size.is_multiple_of(1 << height),
-            "a subtree of height {height} cannot start at {}",
-            self.size
-        );
+        assert!(self.size.is_multiple_of(1 << height), "a subtree of height {height} cannot start at {}", self.size);
         let (mut at, mut hash) = (height, subtree);
         completed(at, hash);
         while self.size >> at & 1 == 1 {
@@ -114,11 +107,7 @@ pub fn root(source: &impl NodeSource, size: u64) -> Result<Hash, Error> {
 
 /// The hashes that lead from the leaf at `position` to the root of the first `size` leaves, leaf side first.
 /// The caller has checked that `position < size`.
-pub fn inclusion_proof(
-    source: &impl NodeSource,
-    position: u64,
-    size: u64,
-) -> Result<Vec<Hash>, Error> {
+pub fn inclusion_proof(source: &impl NodeSource, position: u64, size: u64) -> Result<Vec<Hash>, Error> {
     let (mut from, mut to) = (0, size);
     let mut path = Vec::new();
     while to - from > 1 {
@@ -192,9 +181,7 @@ fn fold(peaks: &[Hash]) -> Hash {
     let Some((last, rest)) = peaks.split_last() else {
         return EMPTY_ROOT;
     };
-    rest.iter()
-        .rev()
-        .fold(*last, |right, left| node_hash(left, &right))
+    rest.iter().rev().fold(*last, |right, left| node_hash(left, &right))
 }
 
 #[cfg(test)]
@@ -227,10 +214,7 @@ mod tests {
     #[test]
     fn roots_are_those_of_rfc_6962() {
         let mut frontier = Frontier::new();
-        assert_eq!(
-            frontier.root().to_string(),
-            "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-        );
+        assert_eq!(frontier.root().to_string(), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
         for (entry, root) in ENTRIES.iter().zip(ROOTS) {
             frontier.push(leaf_hash(entry));
             assert_eq!(frontier.root().to_hex(), root);
@@ -246,10 +230,7 @@ mod tests {
             if height == 0 {
                 return Ok(self.0[usize::try_from(index).unwrap()]);
             }
-            Ok(node_hash(
-                &self.node(height - 1, index * 2)?,
-                &self.node(height - 1, index * 2 + 1)?,
-            ))
+            Ok(node_hash(&self.node(height - 1, index * 2)?, &self.node(height - 1, index * 2 + 1)?))
         }
     }
 

@@ -1,6 +1,8 @@
 //! A crash at every operation of the commit order, with every kind of fault and every outcome for what was
 //! not synced: then everything acknowledged is there, nothing else is, and the whole ledger is sound.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::path::Path;
@@ -15,29 +17,17 @@ use ledger::{Error, Hash, Ledger, Recovery, verify};
 const BATCHES: u64 = 16;
 const DIR: &str = "/data/ledger";
 const FAULTS: [Fault; 3] = [Fault::Fail, Fault::DoneButFailed, Fault::Torn];
-const SURVIVES: [Survives; 3] = [
-    Survives::Nothing,
-    Survives::Everything,
-    Survives::EverySecond,
-];
+const SURVIVES: [Survives; 3] = [Survives::Nothing, Survives::Everything, Survives::EverySecond];
 
 fn disk() -> SimDisk {
     let disk = SimDisk::new();
     let data = ledger::disk::Disk::create_dir(&disk, Path::new("/data"));
-    data.and_then(|()| ledger::disk::Disk::sync_dir(&disk, Path::new("/")))
-        .unwrap();
+    data.and_then(|()| ledger::disk::Disk::sync_dir(&disk, Path::new("/"))).unwrap();
     disk
 }
 
 fn create(disk: &SimDisk) -> Result<Ledger, Error> {
-    Ledger::create_on(
-        disk.arc(),
-        Path::new(DIR),
-        ORIGIN,
-        key(),
-        options(),
-        &entry(0),
-    )
+    Ledger::create_on(disk.arc(), Path::new(DIR), ORIGIN, key(), options(), &entry(0))
 }
 
 fn open(disk: &SimDisk) -> Result<(Ledger, Recovery), Error> {
@@ -65,10 +55,7 @@ fn check_after(found: &SimDisk, (size, root): (u64, Hash), batch_max: u64, what:
     let (mut ledger, report) = open(found).unwrap_or_else(|error| panic!("{what}: {error}"));
     let reader = ledger.reader();
     // A batch that became durable and was not acknowledged may be there, whole.
-    assert!(
-        (size..=size + batch_max).contains(&ledger.size()),
-        "{what}: {size} acknowledged, {report:?}"
-    );
+    assert!((size..=size + batch_max).contains(&ledger.size()), "{what}: {size} acknowledged, {report:?}");
     check_entries(&reader, ledger.size());
     let proof = reader.consistency_proof(size, ledger.size()).unwrap();
     verify::consistency(size, &root, ledger.size(), &ledger.root(), &proof).unwrap();
@@ -76,9 +63,7 @@ fn check_after(found: &SimDisk, (size, root): (u64, Hash), batch_max: u64, what:
     // It goes on as if nothing had been.
     let from = ledger.size();
     ledger.append_entries(&entries(from..from + 40)).unwrap();
-    ledger
-        .append_entries(&entries(from + 40..from + 45))
-        .unwrap();
+    ledger.append_entries(&entries(from + 40..from + 45)).unwrap();
     drop(ledger);
     let (ledger, report) = open(found).unwrap();
     assert!(report.was_clean(), "{what}: {report:?}");
@@ -93,12 +78,7 @@ fn a_crash_while_appending_loses_nothing_acknowledged() {
     let before = whole.operations();
     work(&mut ledger, BATCHES);
     let operations = whole.operations() - before;
-    assert!(
-        ledger::disk::Disk::list(&whole, Path::new("/data/ledger/segments"))
-            .unwrap()
-            .len()
-            > 2
-    );
+    assert!(ledger::disk::Disk::list(&whole, Path::new("/data/ledger/segments")).unwrap().len() > 2);
     for at in 0..operations {
         for fault in FAULTS {
             let disk = disk();
@@ -129,9 +109,7 @@ fn a_crash_while_creating_leaves_nothing_or_all() {
                 let what = format!("{fault:?} at {at}, {survives:?} survives");
                 let ledger = match open(&found) {
                     Ok((ledger, _)) => ledger,
-                    Err(Error::NoLedger { .. }) => {
-                        create(&found).unwrap_or_else(|error| panic!("{what}: {error}"))
-                    }
+                    Err(Error::NoLedger { .. }) => create(&found).unwrap_or_else(|error| panic!("{what}: {error}")),
                     Err(error) => panic!("{what}: {error}"),
                 };
                 check_entries(&ledger.reader(), 1);
@@ -150,18 +128,13 @@ fn a_crash_while_opening_changes_nothing() {
         work(&mut ledger, 9);
         let acknowledged = (ledger.size(), ledger.root());
         disk.fail_at(0, Fault::Torn);
-        ledger
-            .append_entries(&entries(ledger.size()..ledger.size() + 3))
-            .unwrap_err();
+        ledger.append_entries(&entries(ledger.size()..ledger.size() + 3)).unwrap_err();
         (disk.crash(Survives::Everything), acknowledged)
     };
     let (whole, _) = torn();
     let before = whole.operations();
     let (ledger, report) = open(&whole).unwrap();
-    assert!(
-        report.tail_bytes_cut > 0 && report.tail_entries_cut > 0 && !report.was_clean(),
-        "{report:?}"
-    );
+    assert!(report.tail_bytes_cut > 0 && report.tail_entries_cut > 0 && !report.was_clean(), "{report:?}");
     drop(ledger);
     for at in 0..whole.operations() - before {
         for fault in FAULTS {
@@ -169,12 +142,7 @@ fn a_crash_while_opening_changes_nothing() {
                 let (disk, acknowledged) = torn();
                 disk.fail_at(at, fault);
                 assert!(open(&disk).is_err());
-                check_after(
-                    &disk.crash(survives),
-                    acknowledged,
-                    0,
-                    &format!("{fault:?} at {at}, {survives:?}"),
-                );
+                check_after(&disk.crash(survives), acknowledged, 0, &format!("{fault:?} at {at}, {survives:?}"));
             }
         }
     }
@@ -212,14 +180,14 @@ fn a_disk_that_lies_about_syncs_is_found_out_by_the_head() {
     let head = {
         let mut head = Vec::new();
         disk.with_file(Path::new("/data/ledger/head"), |bytes| {
-            head.clone_from(bytes)
+            head.clone_from(bytes);
         });
         head
     };
     drop(ledger);
     let found = disk.crash(Survives::Nothing);
     found.with_file(Path::new("/data/ledger/head"), |bytes| {
-        bytes.clone_from(&head)
+        bytes.clone_from(&head);
     });
     let error = open(&found).unwrap_err();
     assert!(error.damage().is_some(), "{error}");

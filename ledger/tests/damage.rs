@@ -1,6 +1,8 @@
 //! Bytes that are not what they were: a torn tail is cut off at whatever byte it ends, anything else is
 //! told apart from it; and an audit finds every flipped bit.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::{
@@ -20,9 +22,9 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for file in fs::read_dir(dir).unwrap() {
         let path = file.unwrap().path();
         if path.is_dir() {
-            files(&path, found)
+            files(&path, found);
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     found.sort();
@@ -124,11 +126,7 @@ fn check_flips(dir: &Path, step: usize) {
             let report = audit(dir, &verifier(), &|_| ()).unwrap();
             assert!(!report.is_ok(), "byte {byte} of {}", file.display());
             // One flipped bit makes few problems.
-            assert!(
-                report.problems_found < 12,
-                "byte {byte} of {}: {report:#?}",
-                file.display()
-            );
+            assert!(report.problems_found < 12, "byte {byte} of {}: {report:#?}", file.display());
             flips += 1;
         }
         fs::write(file, &good).unwrap();
@@ -164,19 +162,13 @@ fn an_audit_says_which_entry_is_wrong_and_goes_on() {
     let segment = last_segment(&path);
     let mut bytes = fs::read(&segment).unwrap();
     let wanted = entry(150);
-    let at = bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-        .unwrap();
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).unwrap();
     bytes[at + 3] ^= 1;
     fs::write(&segment, &bytes).unwrap();
     let report = audit(&path, &verifier(), &|_| ()).unwrap();
     assert_eq!(report.entries_checked, 200);
     assert_eq!(report.problems.len(), 1, "{report:#?}");
-    assert_eq!(
-        report.problems[0].kind,
-        DamageKind::FrameChecksum { position: 150 }
-    );
+    assert_eq!(report.problems[0].kind, DamageKind::FrameChecksum { position: 150 });
     assert_eq!(report.problems[0].offset, at as u64 - 9);
 }
 
@@ -188,27 +180,15 @@ fn an_entry_changed_with_its_checksum_is_found_by_the_tree() {
     let segment = last_segment(&path);
     let mut bytes = fs::read(&segment).unwrap();
     let wanted = entry(15);
-    let at = bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-        .unwrap();
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).unwrap();
     let mut forged = ledger::Chunk::new();
     forged.push(&[b"E", &wanted[1..]].concat()).unwrap();
     bytes[at - 9..at + wanted.len()].copy_from_slice(forged.bytes());
     fs::write(&segment, &bytes).unwrap();
     let error = ledger.reader().entry(15).unwrap_err();
-    assert_eq!(
-        error.damage().unwrap().kind,
-        DamageKind::Entry { position: 15 }
-    );
+    assert_eq!(error.damage().unwrap().kind, DamageKind::Entry { position: 15 });
     let report = audit(&path, &verifier(), &|_| ()).unwrap();
-    assert!(
-        report
-            .problems
-            .iter()
-            .any(|problem| matches!(problem.kind, DamageKind::Root { .. })),
-        "{report:#?}"
-    );
+    assert!(report.problems.iter().any(|problem| matches!(problem.kind, DamageKind::Root { .. })), "{report:#?}");
 }
 
 #[test]
@@ -220,56 +200,32 @@ fn a_missing_segment_is_named() {
     files(&path.join("segments"), &mut found);
     fs::remove_file(&found[1]).unwrap();
     let report = audit(&path, &verifier(), &|_| ()).unwrap();
-    let missing =
-        |problem: &ledger::Damage| matches!(problem.kind, DamageKind::SegmentMissing { .. });
+    let missing = |problem: &ledger::Damage| matches!(problem.kind, DamageKind::SegmentMissing { .. });
     assert!(report.problems.iter().any(missing), "{report:#?}");
     fs::remove_file(found.last().unwrap()).unwrap();
     let error = Ledger::open(&path, ORIGIN, key(), options()).unwrap_err();
-    assert!(
-        matches!(
-            error.damage().unwrap().kind,
-            DamageKind::SegmentMissing { .. }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error.damage().unwrap().kind, DamageKind::SegmentMissing { .. }), "{error}");
 }
 
 #[test]
 fn an_export_hands_out_nothing_that_is_not_under_the_root() {
     let dir = tempfile::tempdir().unwrap();
     let (path, target) = (dir.path().join("ledger"), dir.path().join("export"));
-    ledger_of(&path, 600, options())
-        .reader()
-        .export(&target)
-        .unwrap();
+    ledger_of(&path, 600, options()).reader().export(&target).unwrap();
     // A full tile replaced by a truncated one, a bundle by another's, a tile missing.
     let bundle = target.join("tile/entries/001");
     let good = fs::read(&bundle).unwrap();
     fs::write(&bundle, fs::read(target.join("tile/entries/000")).unwrap()).unwrap();
     let export = ExportReader::open(&target, &verifier()).unwrap();
-    assert_eq!(
-        export.entry(300).unwrap_err().damage().unwrap().kind,
-        DamageKind::Entry { position: 256 }
-    );
+    assert_eq!(export.entry(300).unwrap_err().damage().unwrap().kind, DamageKind::Entry { position: 256 });
     assert_eq!(export.entry(3).unwrap(), entry(3));
     fs::write(&bundle, good).unwrap();
     let tile = target.join("tile/0/001");
     let good = fs::read(&tile).unwrap();
     fs::write(&tile, &good[..4_096]).unwrap();
     let export = ExportReader::open(&target, &verifier()).unwrap();
-    assert_eq!(
-        export.entry(300).unwrap_err().damage().unwrap().kind,
-        DamageKind::Tile
-    );
+    assert_eq!(export.entry(300).unwrap_err().damage().unwrap().kind, DamageKind::Tile);
     fs::remove_file(&tile).unwrap();
-    assert_eq!(
-        export
-            .inclusion_proof(300, 600)
-            .unwrap_err()
-            .damage()
-            .unwrap()
-            .kind,
-        DamageKind::Tile
-    );
+    assert_eq!(export.inclusion_proof(300, 600).unwrap_err().damage().unwrap().kind, DamageKind::Tile);
     assert!(!audit(&target, &verifier(), &|_| ()).unwrap().is_ok());
 }

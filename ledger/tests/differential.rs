@@ -1,5 +1,7 @@
 //! What this crate makes is accepted by implementations that we did not write, and the other way round.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::sync::OnceLock;
@@ -41,10 +43,7 @@ fn root(size: u64) -> RootHash<Sha256> {
 }
 
 fn hashes(proof: &[u8]) -> Vec<Hash> {
-    proof
-        .chunks(32)
-        .map(|hash| Hash(hash.try_into().unwrap()))
-        .collect()
+    proof.chunks(32).map(|hash| Hash(hash.try_into().unwrap())).collect()
 }
 
 proptest! {
@@ -147,9 +146,7 @@ fn checkpoints_are_read_by_another_implementation() {
     let checkpoint = ours().checkpoint();
     let known = StandardVerifier::new(&key().verifier_key(common::ORIGIN).to_string()).unwrap();
     let read = signed_note::Note::from_bytes(checkpoint.text().as_bytes()).unwrap();
-    let (verified, unverified) = read
-        .verify(&VerifierList::new(vec![Box::new(known)]))
-        .unwrap();
+    let (verified, unverified) = read.verify(&VerifierList::new(vec![Box::new(known)])).unwrap();
     assert_eq!((verified.len(), unverified.len()), (1, 0));
     assert_eq!(read.text(), checkpoint.body().as_bytes());
     checkpoint.verify(&verifier()).unwrap();

@@ -1,6 +1,6 @@
 //! What people ask of the ledger: the commands, who may give them, and what surrounds one in its envelope.
 //!
-//! In scope: the vocabulary, and reading a command from its CloudEvent. Out of scope: deciding, which the governance fold
+//! In scope: the vocabulary, and reading a command from its `CloudEvent`. Out of scope: deciding, which the governance fold
 //! does at the command's position with the state found there.
 
 use std::collections::BTreeSet;
@@ -334,15 +334,13 @@ impl Request {
 
     /// The request's JSON, as [`Request::read`] takes it.
     pub fn json(&self) -> serde_json::Value {
-        let tagged = serde_json::to_value(self).unwrap_or_default();
-        match tagged {
-            serde_json::Value::Object(map) => map.into_iter().next().map(|(_, value)| value).unwrap_or_default(),
-            other => other,
-        }
+        let mut tagged = serde_json::to_value(self).unwrap_or_default();
+        let content = tagged.as_object_mut().and_then(|map| map.values_mut().next()).map(serde_json::Value::take);
+        content.unwrap_or_default()
     }
 }
 
-/// What surrounds a request in its CloudEvent's `data`.
+/// What surrounds a request in its `CloudEvent`'s `data`.
 #[derive(Serialize, Deserialize)]
 struct Data<'a> {
     command_id: String,
@@ -357,7 +355,7 @@ struct Data<'a> {
 }
 
 impl Command {
-    /// Reads a command of `event_type` from its CloudEvent's `data`.
+    /// Reads a command of `event_type` from its `CloudEvent`'s `data`.
     pub fn read(event_type: &str, data: &str) -> Result<Self, Refusal> {
         let read: Data<'_> = serde_json::from_str(data).map_err(|error| Refusal::from_json(&error, data))?;
         let request = Request::read(event_type, read.request.get())?;
@@ -372,7 +370,7 @@ impl Command {
         })
     }
 
-    /// The `data` of its CloudEvent.
+    /// The `data` of its `CloudEvent`.
     pub fn data(&self) -> serde_json::Value {
         serde_json::json!({
             "command_id": self.command_id,
@@ -387,6 +385,12 @@ impl Command {
 
     /// What the id stands for: principal, role and request; not when it lapses or who vouched for it.
     pub fn digest(&self) -> String {
-        hex(&Sha256::digest(format!("{}\n{}\n{}\n{}", self.principal, self.role, self.request.event_type(), self.request.json())))
+        hex(&Sha256::digest(format!(
+            "{}\n{}\n{}\n{}",
+            self.principal,
+            self.role,
+            self.request.event_type(),
+            self.request.json()
+        )))
     }
 }

@@ -68,7 +68,7 @@ pub mod hash_text {
     /// From base64.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not a base64 SHA-256 hash")))
+        text.parse().map_err(|_discarded| serde::de::Error::custom(format!("{text:?} is not a base64 SHA-256 hash")))
     }
 }
 

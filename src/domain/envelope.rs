@@ -73,12 +73,19 @@ pub fn open(text: &str) -> Result<Envelope, Refusal> {
         Refusal { code: Code::BadEnvelope, ..inner }
     })?;
     if wire.payload_type != PAYLOAD_TYPE {
-        return Err(bad("payloadType", format!("payloadType is {:?}, not {PAYLOAD_TYPE:?}", quoted(&wire.payload_type))));
+        return Err(bad(
+            "payloadType",
+            format!("payloadType is {:?}, not {PAYLOAD_TYPE:?}", quoted(&wire.payload_type)),
+        ));
     }
     if wire.signatures.is_empty() || wire.signatures.len() > SIGNATURES_MAX {
-        return Err(bad("signatures", format!("{} signatures; 1 to {SIGNATURES_MAX} are taken", wire.signatures.len())));
+        return Err(bad(
+            "signatures",
+            format!("{} signatures; 1 to {SIGNATURES_MAX} are taken", wire.signatures.len()),
+        ));
     }
-    let payload = decode(&wire.payload).ok_or_else(|| bad("payload", format!("payload is not base64: {:?}", quoted(&wire.payload))))?;
+    let payload = decode(&wire.payload)
+        .ok_or_else(|| bad("payload", format!("payload is not base64: {:?}", quoted(&wire.payload))))?;
     let mut signatures = Vec::with_capacity(wire.signatures.len());
     for signature in wire.signatures {
         let bytes = decode(&signature.sig)
@@ -136,6 +143,9 @@ mod tests {
         check(r#"{"payloadType":"text/plain","payload":"","signatures":[]}"#, "payloadType");
         check(r#"{"payloadType":"application/cloudevents+json","payload":"","signatures":[]}"#, "signatures");
         check(r#"{"payloadType":"application/cloudevents+json","payload":"*","signatures":[{"sig":""}]}"#, "payload");
-        check(r#"{"payloadType":"application/cloudevents+json","payload":"","signatures":[{"sig":"AA"}]}"#, "signatures.sig");
+        check(
+            r#"{"payloadType":"application/cloudevents+json","payload":"","signatures":[{"sig":"AA"}]}"#,
+            "signatures.sig",
+        );
     }
 }

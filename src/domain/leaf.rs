@@ -62,7 +62,7 @@ pub struct Header {
     /// Content type from the transport.
     #[serde(rename = "ct", default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// CloudEvents attributes from Kafka headers, without their `ce_` prefix.
+    /// `CloudEvents` attributes from Kafka headers, without their `ce_` prefix.
     #[serde(rename = "ce", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cloud_event: BTreeMap<String, String>,
     /// Offsets that the broker skipped just before.
@@ -113,7 +113,10 @@ impl Header {
 
 /// Splits an entry into its header and body.
 pub fn split(entry: &[u8]) -> Result<Leaf<'_>, HeaderError> {
-    let end = entry.iter().position(|byte| *byte == b'\n').ok_or_else(|| HeaderError { reason: "no line feed".to_owned() })?;
+    let end = entry
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or_else(|| HeaderError { reason: "no line feed".to_owned() })?;
     let header = serde_json::from_slice(&entry[..end]).map_err(|error| HeaderError { reason: error.to_string() })?;
     Ok(Leaf { header, body: &entry[end + 1..] })
 }
@@ -144,7 +147,8 @@ mod tests {
 
     #[test]
     fn header_and_body_come_back() {
-        let header = Header { offset: Some(12), line: None, submitter: Some("ci".into()), ..Header::at(Time::from_seconds(5)) };
+        let header =
+            Header { offset: Some(12), line: None, submitter: Some("ci".into()), ..Header::at(Time::from_seconds(5)) };
         let mut entry = header.line();
         entry.extend_from_slice(b"{\"a\":\n1}");
         let leaf = split(&entry).unwrap();
@@ -156,7 +160,11 @@ mod tests {
     fn metrics_header_stays_short() {
         let header = Header { offset: Some(999_999_999_999), ..Header::at(Time::from_micros(4_102_444_800_000_000)) };
         assert!(header.line().len() <= 48, "{}", header.line().len());
-        let header = Header { file: Some(9_999), line: Some(9_999_999_999), ..Header::at(Time::from_micros(4_102_444_800_000_000)) };
+        let header = Header {
+            file: Some(9_999),
+            line: Some(9_999_999_999),
+            ..Header::at(Time::from_micros(4_102_444_800_000_000))
+        };
         assert!(header.line().len() <= 48, "{}", header.line().len());
     }
 

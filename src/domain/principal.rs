@@ -97,7 +97,10 @@ impl Principals {
 
     /// Who holds the token with this hash.
     pub fn by_token_sha256(&self, token_sha256: &str) -> Option<(&str, &Principal)> {
-        self.by_name.iter().find(|(_, principal)| principal.tokens.contains(token_sha256)).map(|(name, principal)| (name.as_str(), principal))
+        self.by_name
+            .iter()
+            .find(|(_, principal)| principal.tokens.contains(token_sha256))
+            .map(|(name, principal)| (name.as_str(), principal))
     }
 
     /// The principal called `name`.

@@ -26,7 +26,7 @@ pub enum Code {
     MissingField,
     /// A signature does not verify.
     BadSignature,
-    /// The envelope is not a well-formed DSSE envelope around a CloudEvent.
+    /// The envelope is not a well-formed DSSE envelope around a `CloudEvent`.
     BadEnvelope,
     /// An event that has effect only in an envelope under an enrolled node key came without one.
     EnvelopeRequired,
@@ -130,7 +130,7 @@ impl Refusal {
         Self::new(Code::MissingField, field.to_owned(), format!("field `{field}` is missing"))
     }
 
-    /// What serde_json said of `text`, as a code that lasts: a bare `NaN` or `Infinity` is told apart from other text that is no JSON.
+    /// What `serde_json` said of `text`, as a code that lasts: a bare `NaN` or `Infinity` is told apart from other text that is no JSON.
     pub fn from_json(error: &serde_json::Error, text: &str) -> Self {
         let at = error_offset(error, text);
         let said = strip_location(&error.to_string());
@@ -138,19 +138,34 @@ impl Refusal {
             let code = if said.starts_with("missing field") { Code::MissingField } else { Code::WrongType };
             let field = said.split('`').nth(1).filter(|_| code == Code::MissingField).map(str::to_owned);
             let field = field.or_else(|| key_before(text, at).map(str::to_owned));
-            return Self::new(code, field.clone(), match field {
-                Some(field) if code == Code::WrongType => format!("field `{field}`: {said}"),
-                Some(_) | None => said,
-            });
+            return Self::new(
+                code,
+                field.clone(),
+                match field {
+                    Some(field) if code == Code::WrongType => format!("field `{field}`: {said}"),
+                    Some(_) | None => said,
+                },
+            );
         }
         let rest = text.get(at.saturating_sub(1)..).unwrap_or_default().trim_start_matches([':', ' ', '-', ',', '[']);
         if ["NaN", "Infinity", "nan", "inf"].iter().any(|word| rest.starts_with(word)) {
             let field = key_before(text, at).map(str::to_owned);
             let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
             let named = field.as_deref().unwrap_or("?");
-            return Self::new(Code::NotFiniteNumber, field.clone(), format!("field `{named}` is {word}, which is no JSON number"));
+            return Self::new(
+                Code::NotFiniteNumber,
+                field.clone(),
+                format!("field `{named}` is {word}, which is no JSON number"),
+            );
         }
-        Self::new(Code::MalformedJson, None, format!("not JSON at byte {at}: {said}, near {:?}", quoted(text.get(at.saturating_sub(20)..).unwrap_or(text))))
+        Self::new(
+            Code::MalformedJson,
+            None,
+            format!(
+                "not JSON at byte {at}: {said}, near {:?}",
+                quoted(text.get(at.saturating_sub(20)..).unwrap_or(text))
+            ),
+        )
     }
 }
 
@@ -166,7 +181,7 @@ fn strip_location(said: &str) -> String {
     said.split(" at line ").next().unwrap_or(said).to_owned()
 }
 
-/// Byte offset of a serde_json error in one-line or multi-line `text`; clamped to a character boundary.
+/// Byte offset of a `serde_json` error in one-line or multi-line `text`; clamped to a character boundary.
 fn error_offset(error: &serde_json::Error, text: &str) -> usize {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let mut at = (line_start + error.column()).min(text.len());
@@ -176,10 +191,14 @@ fn error_offset(error: &serde_json::Error, text: &str) -> usize {
     at
 }
 
-/// The last `"key":` before byte `at`: the field whose value serde_json was reading.
+/// The last `"key":` before byte `at`: the field whose value `serde_json` was reading.
 fn key_before(text: &str, at: usize) -> Option<&str> {
     let before = text.get(..at)?;
-    let colon = before.rmatch_indices("\":").map(|(index, _)| index).chain(before.rmatch_indices("\" :").map(|(index, _)| index)).max()?;
+    let colon = before
+        .rmatch_indices("\":")
+        .map(|(index, _)| index)
+        .chain(before.rmatch_indices("\" :").map(|(index, _)| index))
+        .max()?;
     let key = &before[..colon];
     key.rfind('"').map(|open| &key[open + 1..])
 }

@@ -1,9 +1,9 @@
 //! Reading a governance entry: any dialect in, one [`Report`] or a refusal out.
 //!
-//! In scope: telling the dialects apart, CloudEvents (structured and Kafka binary mode), DSSE around them, the legacy log.
+//! In scope: telling the dialects apart, `CloudEvents` (structured and Kafka binary mode), DSSE around them, the legacy log.
 //! Out of scope: whether the entry counts (ids, keys, decisions), which needs the state at its position.
 //!
-//! Invariant: the same bytes mean the same whichever way they came; only a binary-mode CloudEvent needs its headers too.
+//! Invariant: the same bytes mean the same whichever way they came; only a binary-mode `CloudEvent` needs its headers too.
 
 mod payload;
 
@@ -90,7 +90,12 @@ pub fn read(leaf: &Leaf<'_>) -> Result<Report, Refusal> {
         return Err(Refusal::new(
             Code::TooLarge,
             None,
-            format!("the record has {} bytes, more than the {} of an entry; its bytes are kept as {}", oversize.bytes, ledger::ENTRY_BYTES_MAX, oversize.sha256),
+            format!(
+                "the record has {} bytes, more than the {} of an entry; its bytes are kept as {}",
+                oversize.bytes,
+                ledger::ENTRY_BYTES_MAX,
+                oversize.sha256
+            ),
         ));
     }
     let text = text(leaf.body)?;
@@ -126,20 +131,38 @@ pub fn text(body: &[u8]) -> Result<&str, Refusal> {
 
 fn enveloped(text: &str) -> Result<Report, Refusal> {
     let envelope = envelope::open(text)?;
-    let inner = self::text(&envelope.payload).map_err(|refusal| Refusal { code: Code::BadEnvelope, ..refusal })?.to_owned();
+    let inner =
+        self::text(&envelope.payload).map_err(|refusal| Refusal { code: Code::BadEnvelope, ..refusal })?.to_owned();
     cloud_event(&inner, Some(envelope))
 }
 
 fn cloud_event(text: &str, envelope: Option<Envelope>) -> Result<Report, Refusal> {
     let event: CloudEvent<'_> = serde_json::from_str(text).map_err(|error| Refusal::from_json(&error, text))?;
     if event.specversion != "1.0" {
-        return Err(Refusal::new(Code::OutOfRange, "specversion".to_owned(), format!("specversion is {:?}, not \"1.0\"", quoted(&event.specversion))));
+        return Err(Refusal::new(
+            Code::OutOfRange,
+            "specversion".to_owned(),
+            format!("specversion is {:?}, not \"1.0\"", quoted(&event.specversion)),
+        ));
     }
     if event.data_base64.is_some() {
-        return Err(Refusal::new(Code::WrongType, "data_base64".to_owned(), "data_base64 is not taken; send `data` as JSON"));
+        return Err(Refusal::new(
+            Code::WrongType,
+            "data_base64".to_owned(),
+            "data_base64 is not taken; send `data` as JSON",
+        ));
     }
     let data = event.data.map_or("{}", RawValue::get);
-    assemble(Parts { id: &event.id, source: &event.source, event_type: event.event_type, subject: event.subject, time: event.time, data, content: text.as_bytes(), envelope })
+    assemble(Parts {
+        id: &event.id,
+        source: &event.source,
+        event_type: event.event_type,
+        subject: event.subject,
+        time: event.time,
+        data,
+        content: text.as_bytes(),
+        envelope,
+    })
 }
 
 struct Parts<'a> {
@@ -159,7 +182,8 @@ fn assemble(parts: Parts<'_>) -> Result<Report, Refusal> {
         return Err(Refusal::new(Code::OutOfRange, field.to_owned(), format!("field `{field}` is empty")));
     }
     let occurred_at = parts.time.as_deref().map(|time| timestamp("time", time)).transpose()?;
-    let sender = payload::Sender { stack: parts.subject, artifact: None, actor: None, enveloped: parts.envelope.is_some() };
+    let sender =
+        payload::Sender { stack: parts.subject, artifact: None, actor: None, enveloped: parts.envelope.is_some() };
     let (event, mut about, privileged) = payload::read(&parts.event_type, parts.data, sender)?;
     about.occurred_at = occurred_at;
     about.actor = about.actor.or_else(|| Some(parts.source.to_owned()));
@@ -168,7 +192,14 @@ fn assemble(parts: Parts<'_>) -> Result<Report, Refusal> {
     identity.update((parts.source.len() as u64).to_be_bytes());
     identity.update(parts.source.as_bytes());
     identity.update(parts.id.as_bytes());
-    Ok(Report { identity: identity.finalize().into(), content: Sha256::digest(parts.content).into(), about, event, envelope: parts.envelope, privileged })
+    Ok(Report {
+        identity: identity.finalize().into(),
+        content: Sha256::digest(parts.content).into(),
+        about,
+        event,
+        envelope: parts.envelope,
+        privileged,
+    })
 }
 
 /// Kafka binary mode: the attributes came as `ce_*` headers, the body is the data.
@@ -177,7 +208,11 @@ fn binary_mode(leaf: &Leaf<'_>, text: &str) -> Result<Report, Refusal> {
     let required = |name: &str| attributes.get(name).ok_or_else(|| Refusal::missing(&format!("ce_{name}")));
     let version = required("specversion")?;
     if version != "1.0" {
-        return Err(Refusal::new(Code::OutOfRange, "ce_specversion".to_owned(), format!("ce_specversion is {:?}, not \"1.0\"", quoted(version))));
+        return Err(Refusal::new(
+            Code::OutOfRange,
+            "ce_specversion".to_owned(),
+            format!("ce_specversion is {:?}, not \"1.0\"", quoted(version)),
+        ));
     }
     let data = if text.is_empty() { "{}" } else { text };
     serde_json::from_str::<&RawValue>(data).map_err(|error| Refusal::from_json(&error, data))?;
@@ -216,5 +251,7 @@ fn legacy(text: &str) -> Result<Report, Refusal> {
 }
 
 fn timestamp(field: &str, text: &str) -> Result<Time, Refusal> {
-    text.parse().map_err(|error: super::time::TimeError| Refusal::new(Code::WrongType, field.to_owned(), format!("field `{field}`: {error}")))
+    text.parse().map_err(|error: super::time::TimeError| {
+        Refusal::new(Code::WrongType, field.to_owned(), format!("field `{field}`: {error}"))
+    })
 }

@@ -127,9 +127,16 @@ impl Settings {
     pub fn metrics(&self, n: u32) -> Result<MetricsSettings, serde_json::Error> {
         let partition = match &self.source {
             SourceSettings::Embedded => None,
-            SourceSettings::Kafka { metrics_topic, .. } => Some(Partition { topic: metrics_topic.clone(), partition: n }),
+            SourceSettings::Kafka { metrics_topic, .. } => {
+                Some(Partition { topic: metrics_topic.clone(), partition: n })
+            }
         };
-        Ok(MetricsSettings { ledger: format!("metrics-{n}"), format: self.format, governance: ledger::tree::leaf_hash(&self.entry()?), partition })
+        Ok(MetricsSettings {
+            ledger: format!("metrics-{n}"),
+            format: self.format,
+            governance: ledger::tree::leaf_hash(&self.entry()?),
+            partition,
+        })
     }
 }
 

@@ -86,7 +86,7 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Self, TimeError> {
         text.parse::<jiff::Timestamp>()
             .map(|timestamp| Self(timestamp.as_microsecond()))
-            .map_err(|_| TimeError { text: text.to_owned() })
+            .map_err(|_discarded| TimeError { text: text.to_owned() })
     }
 }
 

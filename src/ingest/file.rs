@@ -98,7 +98,9 @@ pub enum IngestError {
         source: std::io::Error,
     },
     /// Nothing in it can be read as an event or a record.
-    #[error("{name} holds no line that is a governance event or a provider log, so nobody knows which ledger it belongs to")]
+    #[error(
+        "{name} holds no line that is a governance event or a provider log, so nobody knows which ledger it belongs to"
+    )]
     Unclassified {
         /// The file.
         name: String,
@@ -122,7 +124,9 @@ pub enum IngestError {
         position: u64,
     },
     /// History is closed up to the last cut.
-    #[error("{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested. Ingest with --time arrival, or into a new data directory")]
+    #[error(
+        "{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested. Ingest with --time arrival, or into a new data directory"
+    )]
     BehindCut {
         /// The file.
         name: String,
@@ -176,13 +180,22 @@ async fn number_of(handle: &Handle, identity: &FileIdentity, time: Time) -> Resu
     let ledger = identity.kind.ledger();
     let (known, next) = {
         let governance = handle.shared().governance();
-        let known = governance.files.values().find(|file| file.ledger == ledger && file.first_line_sha256 == identity.first_line_sha256).map(|file| file.file);
+        let known = governance
+            .files
+            .values()
+            .find(|file| file.ledger == ledger && file.first_line_sha256 == identity.first_line_sha256)
+            .map(|file| file.file);
         (known, governance.files.keys().next_back().map_or(1, |last| last + 1))
     };
     if let Some(number) = known {
         return Ok(number);
     }
-    let file = FileRegistered { file: next, ledger: ledger.to_owned(), name: identity.name.clone(), first_line_sha256: identity.first_line_sha256.clone() };
+    let file = FileRegistered {
+        file: next,
+        ledger: ledger.to_owned(),
+        name: identity.name.clone(),
+        first_line_sha256: identity.first_line_sha256.clone(),
+    };
     if handle.is_kafka() {
         let body = Saying::file_registered(&file).seal(handle.node_key()).map_err(SequencerError::from)?.into_bytes();
         handle.submit_events(vec![Submission { header: Header::default(), body }]).await?;
@@ -193,7 +206,13 @@ async fn number_of(handle: &Handle, identity: &FileIdentity, time: Time) -> Resu
 }
 
 /// Takes the lines of a file from number `from_line` on; those that are here already are compared and passed over.
-pub async fn append_lines(handle: &Handle, identity: &FileIdentity, from_line: u64, bytes: &[u8], submitter: Option<&str>) -> Result<Report, IngestError> {
+pub async fn append_lines(
+    handle: &Handle,
+    identity: &FileIdentity,
+    from_line: u64,
+    bytes: &[u8],
+    submitter: Option<&str>,
+) -> Result<Report, IngestError> {
     let began = monotonic();
     let number = number_of(handle, identity, handle.now()).await?;
     let mut comparer = Comparer::new(handle, identity, number).await?;
@@ -207,7 +226,12 @@ pub async fn append_lines(handle: &Handle, identity: &FileIdentity, from_line: u
         if comparer.has(line, text)? {
             report.duplicates += 1;
         } else {
-            let header = Header { file: Some(number), line: Some(line), submitter: submitter.map(str::to_owned), ..Header::at(handle.now()) };
+            let header = Header {
+                file: Some(number),
+                line: Some(line),
+                submitter: submitter.map(str::to_owned),
+                ..Header::at(handle.now())
+            };
             fresh.push(Submission { header, body: text.to_vec() });
         }
     }
@@ -216,7 +240,12 @@ pub async fn append_lines(handle: &Handle, identity: &FileIdentity, from_line: u
     Ok(report)
 }
 
-async fn submit(handle: &Handle, kind: FileKind, fresh: Vec<Submission>, report: &mut Report) -> Result<(), IngestError> {
+async fn submit(
+    handle: &Handle,
+    kind: FileKind,
+    fresh: Vec<Submission>,
+    report: &mut Report,
+) -> Result<(), IngestError> {
     if fresh.is_empty() {
         return Ok(());
     }
@@ -226,7 +255,9 @@ async fn submit(handle: &Handle, kind: FileKind, fresh: Vec<Submission>, report:
                 report.count(&outcome.verdict);
             }
         }
-        FileKind::Metrics if handle.is_kafka() => report.admitted += when_free(|| handle.produce_metrics(fresh.clone())).await?.len() as u64,
+        FileKind::Metrics if handle.is_kafka() => {
+            report.admitted += when_free(|| handle.produce_metrics(fresh.clone())).await?.len() as u64;
+        }
         FileKind::Metrics => {
             let prepare = handle.prepare();
             let mut chunk = MetricsChunk::default();
@@ -243,7 +274,9 @@ async fn submit(handle: &Handle, kind: FileKind, fresh: Vec<Submission>, report:
 }
 
 /// Tries again while the queue is full: a file can wait.
-async fn when_free<T, F: Future<Output = Result<T, SubmitError>>>(mut attempt: impl FnMut() -> F) -> Result<T, SubmitError> {
+async fn when_free<T, F: Future<Output = Result<T, SubmitError>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, SubmitError> {
     loop {
         match attempt().await {
             Err(SubmitError::Busy { .. }) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
@@ -253,7 +286,11 @@ async fn when_free<T, F: Future<Output = Result<T, SubmitError>>>(mut attempt: i
 }
 
 /// Takes whole files as they are, stamped with the present.
-pub async fn ingest_arrival(handle: &Handle, files: Vec<FileSource>, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Report, IngestError> {
+pub async fn ingest_arrival(
+    handle: &Handle,
+    files: Vec<FileSource>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, IngestError> {
     let mut report = Report::default();
     let total = files.iter().filter_map(|file| std::fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).sum();
     let mut done = 0;

@@ -40,7 +40,11 @@ struct Stored {
 impl Alerts {
     /// Folds one alert entry. What firing measured stays; resolving adds when and why.
     pub fn apply(&mut self, position: u64, alert: &Alert) {
-        let stored = self.by_id.entry(alert.id.clone()).or_insert_with(|| Stored { alert: alert.clone(), position, resolved_position: None });
+        let stored = self.by_id.entry(alert.id.clone()).or_insert_with(|| Stored {
+            alert: alert.clone(),
+            position,
+            resolved_position: None,
+        });
         if alert.state == AlertState::Resolved {
             stored.alert.state = AlertState::Resolved;
             stored.alert.resolved_at = alert.resolved_at;
@@ -63,18 +67,28 @@ impl Alerts {
 
     /// Those that fire now on `stack`.
     pub fn firing<'a>(&'a self, stack: &'a str) -> impl Iterator<Item = &'a Alert> {
-        self.by_id.values().map(|stored| &stored.alert).filter(move |alert| alert.stack == stack && alert.state == AlertState::Firing)
+        self.by_id
+            .values()
+            .map(|stored| &stored.alert)
+            .filter(move |alert| alert.stack == stack && alert.state == AlertState::Firing)
     }
 
     /// Engine-health alerts on an engine that were firing at `instant`, with the entries that say so; at no instant: now.
     pub fn unhealthy(&self, stack: &str, engine_hash: &str, instant: Option<Time>) -> Vec<(&Alert, u64)> {
         let fires = |alert: &Alert| match instant {
             None => alert.state == AlertState::Firing,
-            Some(instant) => alert.firing_since <= instant && alert.resolved_at.is_none_or(|resolved| resolved > instant),
+            Some(instant) => {
+                alert.firing_since <= instant && alert.resolved_at.is_none_or(|resolved| resolved > instant)
+            }
         };
         self.by_id
             .values()
-            .filter(|stored| stored.alert.stack == stack && stored.alert.engine_hash == engine_hash && stored.alert.rule.is_engine_health() && fires(&stored.alert))
+            .filter(|stored| {
+                stored.alert.stack == stack
+                    && stored.alert.engine_hash == engine_hash
+                    && stored.alert.rule.is_engine_health()
+                    && fires(&stored.alert)
+            })
             .map(|stored| (&stored.alert, stored.position))
             .collect()
     }

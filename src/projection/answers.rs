@@ -14,8 +14,14 @@ use super::slo::Slo;
 use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
-pub use lists::{AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer, RejectedAnswer, SloAnswer, WaiverAnswer, WaiverRow, WaiversAnswer};
-pub use stack::{LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow, TrafficAnswer};
+pub use lists::{
+    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer,
+    RejectedAnswer, SloAnswer, WaiverAnswer, WaiverRow, WaiversAnswer,
+};
+pub use stack::{
+    LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,
+    TrafficAnswer,
+};
 
 /// The governance ledger at the size that an answer was computed at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -74,7 +80,7 @@ pub enum AnswerError {
 
 /// Answers `asked` from `view`.
 pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
-    match asked {
+    Ok(match asked {
         Asked::Stacks => done(view, asked, &stack::stacks(view), false),
         Asked::Stack { stack } => done(view, asked, &stack::stack(view, stack)?, false),
         Asked::Manifest { stack } => done(view, asked, &stack::manifest(view, stack)?, false),
@@ -88,10 +94,14 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
             let negative = answer.open == Some(false);
             done(view, asked, &answer, negative)
         }
-        Asked::Timeline { stack, incident } => done(view, asked, &stack::timeline(view, stack, incident.as_deref())?, false),
+        Asked::Timeline { stack, incident } => {
+            done(view, asked, &stack::timeline(view, stack, incident.as_deref())?, false)
+        }
         Asked::Now { stack } => done(view, asked, &stack::now(view, stack)?, false),
         Asked::Slo { stack } => done(view, asked, &lists::slo(view, stack)?, false),
-        Asked::Alerts { stack, state, all } => done(view, asked, &lists::alerts(view, stack.as_deref(), *state, *all), false),
+        Asked::Alerts { stack, state, all } => {
+            done(view, asked, &lists::alerts(view, stack.as_deref(), *state, *all), false)
+        }
         Asked::Waivers { stack } => done(view, asked, &lists::waivers(view, stack.as_deref()), false),
         Asked::Waiver { id } => done(view, asked, &lists::waiver(view, id)?, false),
         Asked::Incidents { stack } => done(view, asked, &lists::incidents(view, stack.as_deref()), false),
@@ -99,10 +109,10 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         Asked::Backups { stack } => done(view, asked, &lists::backups(view, stack.as_deref()), false),
         Asked::Command { id } => done(view, asked, &lists::command(view, id)?, false),
         Asked::Rejected { after, limit } => done(view, asked, &lists::rejected(view, *after, *limit), false),
-    }
+    })
 }
 
-fn done<T: Serialize>(view: &View<'_>, asked: &Asked, body: &T, negative: bool) -> Result<Answer, AnswerError> {
+fn done<T: Serialize>(view: &View<'_>, asked: &Asked, body: &T, negative: bool) -> Answer {
     let mut body = serde_json::to_value(body).unwrap_or_default();
     if let Some(object) = body.as_object_mut() {
         object.insert("asked".to_owned(), asked.path().into());
@@ -110,6 +120,5 @@ fn done<T: Serialize>(view: &View<'_>, asked: &Asked, body: &T, negative: bool) 
         let through = view.governance.evaluated_through.map(|time| time.to_string());
         object.entry("evaluated_through").or_insert(through.into());
     }
-    Ok(Answer { body, negative })
+    Answer { body, negative }
 }
-

@@ -55,7 +55,10 @@ impl Backups {
 
     /// The engines of `stack` that have a verified backup.
     pub fn verified_engines(&self, stack: &str) -> BTreeSet<String> {
-        let verified = self.by_id.values().filter(|backup| backup.stack.as_deref() == Some(stack) && backup.verified == Some(true));
+        let verified = self
+            .by_id
+            .values()
+            .filter(|backup| backup.stack.as_deref() == Some(stack) && backup.verified == Some(true));
         verified.filter_map(|backup| backup.engine_hash.clone()).collect()
     }
 }

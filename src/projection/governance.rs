@@ -186,7 +186,12 @@ impl Governance {
             }
             Verdict::Refused(refusal) => {
                 self.counts.refused += 1;
-                self.rejected.push(Rejected { ledger: "governance".to_owned(), position, time, refusal: refusal.clone() });
+                self.rejected.push(Rejected {
+                    ledger: "governance".to_owned(),
+                    position,
+                    time,
+                    refusal: refusal.clone(),
+                });
             }
         }
         Applied { position, time, verdict, about, event }
@@ -259,7 +264,15 @@ impl Governance {
     }
 
     fn effect(&mut self, position: u64, time: Time, about: &About, event: &Event) {
-        let is_report = !matches!(event, Event::Cut(_) | Event::Alert(_) | Event::EngineProven(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::WaiverExpired { .. });
+        let is_report = !matches!(
+            event,
+            Event::Cut(_)
+                | Event::Alert(_)
+                | Event::EngineProven(_)
+                | Event::PolicyRevised(_)
+                | Event::FileRegistered(_)
+                | Event::WaiverExpired { .. }
+        );
         if is_report {
             self.last_report = time;
         }
@@ -284,7 +297,14 @@ impl Governance {
             }
             Event::WaiverExpired { waiver, expired } => self.waivers.expire(waiver, *expired),
             Event::WaiverReported { waiver_id, owner, justification, expires } => {
-                self.waivers.report(position, about.stack.as_deref(), waiver_id, owner.as_deref(), justification.as_deref(), *expires);
+                self.waivers.report(
+                    position,
+                    about.stack.as_deref(),
+                    waiver_id,
+                    owner.as_deref(),
+                    justification.as_deref(),
+                    *expires,
+                );
             }
             Event::BackupRecorded(backup) => self.backups.record(RecordedBackup {
                 stack: about.stack.clone(),
@@ -308,23 +328,31 @@ impl Governance {
         self.remember(position, time, about, event);
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other requests have their effect in their own projections")]
     fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
         self.waivers.apply(position, time, &command.principal, &command.request);
         self.incidents.apply(position, time, &command.principal, &command.request);
         match &command.request {
-            Request::PrincipalEnroll(enroll) => self.principals.enroll(&enroll.name, &enroll.roles, &enroll.token_sha256, position),
+            Request::PrincipalEnroll(enroll) => {
+                self.principals.enroll(&enroll.name, &enroll.roles, &enroll.token_sha256, position);
+            }
             Request::PrincipalRevoke(revoke) => {
                 self.principals.revoke(&revoke.name);
             }
-            Request::HoleConfirm(hole) => self.holes.entry(hole.ledger.clone()).or_default().push((hole.from, hole.to, position)),
+            Request::HoleConfirm(hole) => {
+                self.holes.entry(hole.ledger.clone()).or_default().push((hole.from, hole.to, position));
+            }
             _ => {}
         }
     }
 
     /// The line on the timeline, on the stack that the event is about.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most events are about nothing but their stack")]
     fn remember(&mut self, position: u64, time: Time, about: &About, event: &Event) {
         let (subject, stack) = match event {
-            Event::WaiverExpired { waiver, .. } => (Some(waiver.clone()), self.waivers.get(waiver).map(|waiver| waiver.stack.clone())),
+            Event::WaiverExpired { waiver, .. } => {
+                (Some(waiver.clone()), self.waivers.get(waiver).map(|waiver| waiver.stack.clone()))
+            }
             Event::Command(command) => self.subject(position, &command.request),
             Event::Alert(alert) => (Some(alert.id.clone()), None),
             _ => (None, None),
@@ -335,6 +363,7 @@ impl Governance {
     }
 
     /// What a command is about: the waiver or incident, and its stack.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most requests are about nothing but their stack")]
     fn subject(&self, position: u64, request: &Request) -> (Option<String>, Option<String>) {
         match request {
             Request::WaiverRequest(_) => (Some(super::waivers::id_at(position)), None),

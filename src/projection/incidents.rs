@@ -2,6 +2,8 @@
 //!
 //! A stack has at most one open incident; further alerts join it.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only the incident requests mean anything here")]
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -86,32 +88,64 @@ impl Incidents {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of a new incident, each from another source")]
-    fn open(&mut self, position: u64, time: Time, declared: Time, stack: &str, title: String, opened_by: Option<String>, alerts: Vec<String>) {
+    fn open(
+        &mut self,
+        position: u64,
+        time: Time,
+        declared: Time,
+        stack: &str,
+        title: String,
+        opened_by: Option<String>,
+        alerts: Vec<String>,
+    ) {
         let id = format!("inc-{position}");
         self.open_by_stack.insert(stack.to_owned(), id.clone());
-        let incident = Incident { id: id.clone(), stack: stack.to_owned(), title, status: Status::Open, opened: time, declared, position, opened_by, alerts, steps: Vec::new() };
+        let incident = Incident {
+            id: id.clone(),
+            stack: stack.to_owned(),
+            title,
+            status: Status::Open,
+            opened: time,
+            declared,
+            position,
+            opened_by,
+            alerts,
+            steps: Vec::new(),
+        };
         self.by_id.insert(id, incident);
     }
 
     /// Decides about an incident command.
     pub fn decide(&self, request: &Request) -> Result<(), Refusal> {
         match request {
-            Request::IncidentOpen(open) => match self.open_by_stack.get(&open.stack).and_then(|id| self.by_id.get(id)) {
-                Some(incident) => Err(refuse("stack", format!("{} already has the open incident {}", open.stack, incident.id)).by(incident.position)),
-                None if open.title.trim().is_empty() => Err(refuse("title", "field `title` is empty")),
-                None => Ok(()),
-            },
+            Request::IncidentOpen(open) => {
+                match self.open_by_stack.get(&open.stack).and_then(|id| self.by_id.get(id)) {
+                    Some(incident) => {
+                        Err(refuse("stack", format!("{} already has the open incident {}", open.stack, incident.id))
+                            .by(incident.position))
+                    }
+                    None if open.title.trim().is_empty() => Err(refuse("title", "field `title` is empty")),
+                    None => Ok(()),
+                }
+            }
             Request::IncidentAcknowledge(note) | Request::IncidentNote(note) => self.still_open(note).map(|_| ()),
             Request::IncidentClose(note) => {
                 self.still_open(note)?;
-                if note.text.trim().is_empty() { Err(refuse("text", "closing an incident takes a report in `text`")) } else { Ok(()) }
+                if note.text.trim().is_empty() {
+                    Err(refuse("text", "closing an incident takes a report in `text`"))
+                } else {
+                    Ok(())
+                }
             }
             _ => Ok(()),
         }
     }
 
     fn still_open(&self, note: &IncidentNote) -> Result<&Incident, Refusal> {
-        let incident = self.by_id.get(&note.incident).ok_or_else(|| refuse("incident", format!("there is no incident {:?}", note.incident)))?;
+        let incident = self
+            .by_id
+            .get(&note.incident)
+            .ok_or_else(|| refuse("incident", format!("there is no incident {:?}", note.incident)))?;
         if incident.status == Status::Closed {
             let position = incident.steps.last().map_or(incident.position, |step| step.position);
             return Err(refuse("incident", format!("{} is closed", note.incident)).by(position));
@@ -123,7 +157,15 @@ impl Incidents {
     pub fn apply(&mut self, position: u64, time: Time, principal: &str, request: &Request) {
         let (note, step) = match request {
             Request::IncidentOpen(open) => {
-                return self.open(position, time, time, &open.stack, open.title.clone(), Some(principal.to_owned()), Vec::new());
+                return self.open(
+                    position,
+                    time,
+                    time,
+                    &open.stack,
+                    open.title.clone(),
+                    Some(principal.to_owned()),
+                    Vec::new(),
+                );
             }
             Request::IncidentAcknowledge(note) => (note, "acknowledged"),
             Request::IncidentNote(note) => (note, "note"),
@@ -131,7 +173,13 @@ impl Incidents {
             _ => return,
         };
         let Some(incident) = self.by_id.get_mut(&note.incident) else { return };
-        incident.steps.push(Step { time, position, actor: principal.to_owned(), step: step.to_owned(), text: note.text.clone() });
+        incident.steps.push(Step {
+            time,
+            position,
+            actor: principal.to_owned(),
+            step: step.to_owned(),
+            text: note.text.clone(),
+        });
         match step {
             "acknowledged" => incident.status = Status::Acknowledged,
             "closed" => {

@@ -72,21 +72,37 @@ struct Candidate<'a> {
 }
 
 /// The last good engine of `stack`, if any, and what was passed over for it.
-pub fn last_good(name: &str, stack: &Stack, alerts: &Alerts, question: Question<'_>) -> (Option<Found>, Vec<PassedOver>) {
+pub fn last_good(
+    name: &str,
+    stack: &Stack,
+    alerts: &Alerts,
+    question: Question<'_>,
+) -> (Option<Found>, Vec<PassedOver>) {
     let mut candidates = Vec::new();
     let mut out = Vec::new();
     for (hash, engine) in &stack.engines {
         let Some(first_published) = engine.first_published else { continue };
         match qualify(name, stack, hash, engine, alerts, question) {
-            Ok(found) => candidates.push(Candidate { found, first_published, last_current: engine.last_current.unwrap_or(0), engine }),
+            Ok(found) => candidates.push(Candidate {
+                found,
+                first_published,
+                last_current: engine.last_current.unwrap_or(0),
+                engine,
+            }),
             Err((reason, position)) => out.push((first_published, passed_over(hash, engine, reason, position))),
         }
     }
-    let best = candidates.iter().max_by_key(|candidate| (candidate.found.confidence, candidate.last_current)).map(|candidate| (candidate.first_published, candidate.found.clone()));
+    let best = candidates
+        .iter()
+        .max_by_key(|candidate| (candidate.found.confidence, candidate.last_current))
+        .map(|candidate| (candidate.first_published, candidate.found.clone()));
     if let Some((_, best)) = &best {
         for candidate in candidates.iter().filter(|candidate| candidate.found.engine_hash != best.engine_hash) {
             let (reason, position) = outranked(candidate, best);
-            out.push((candidate.first_published, passed_over(&candidate.found.engine_hash, candidate.engine, reason, position)));
+            out.push((
+                candidate.first_published,
+                passed_over(&candidate.found.engine_hash, candidate.engine, reason, position),
+            ));
         }
     }
     let after = best.as_ref().map(|(first_published, _)| *first_published);
@@ -103,17 +119,28 @@ fn passed_over(hash: &str, engine: &Engine, reason: String, position: u64) -> Pa
 fn outranked(candidate: &Candidate<'_>, best: &Found) -> (String, u64) {
     if candidate.found.confidence < best.confidence && candidate.found.confidence == Confidence::Degraded {
         let names: Vec<&str> = candidate.found.alerts.iter().map(|(rule, _)| rule.as_str()).collect();
-        let position = candidate.found.alerts.iter().map(|(_, position)| *position).max().unwrap_or(candidate.found.position);
+        let position =
+            candidate.found.alerts.iter().map(|(_, position)| *position).max().unwrap_or(candidate.found.position);
         return (format!("unhealthy: {} firing", names.join(", ")), position);
     }
     if candidate.found.confidence < best.confidence {
-        return ("not proven: served for less than 15 minutes with enough traffic to judge".to_owned(), candidate.found.position);
+        return (
+            "not proven: served for less than 15 minutes with enough traffic to judge".to_owned(),
+            candidate.found.position,
+        );
     }
     ("another engine was current more recently".to_owned(), candidate.last_current)
 }
 
 /// Whether an engine is a candidate, and how good; else why not, and the entry that says so.
-fn qualify(name: &str, stack: &Stack, hash: &str, engine: &Engine, alerts: &Alerts, question: Question<'_>) -> Result<Found, (String, u64)> {
+fn qualify(
+    name: &str,
+    stack: &Stack,
+    hash: &str,
+    engine: &Engine,
+    alerts: &Alerts,
+    question: Question<'_>,
+) -> Result<Found, (String, u64)> {
     let is_current = stack.current() == Some(hash);
     let since = engine.last_current.unwrap_or(0);
     if question.not_current && is_current {
@@ -128,7 +155,9 @@ fn qualify(name: &str, stack: &Stack, hash: &str, engine: &Engine, alerts: &Aler
     }
     let (position, manifest) = match engine.warm_up {
         Some(warm_up) if !warm_up.completed => return Err(("its last warm-up failed".to_owned(), warm_up.position)),
-        Some(_) if is_current => stack.stint.as_ref().map_or((since, None), |stint| (stint.position, stint.manifest.clone())),
+        Some(_) if is_current => {
+            stack.stint.as_ref().map_or((since, None), |stint| (stint.position, stint.manifest.clone()))
+        }
         Some(_) => finished.map_or((since, None), |finished| (finished.began, finished.manifest.clone())),
         None => match finished.filter(|finished| finished.warm) {
             Some(finished) => (finished.began, finished.manifest.clone()),
@@ -139,18 +168,28 @@ fn qualify(name: &str, stack: &Stack, hash: &str, engine: &Engine, alerts: &Aler
         return Err(("no verified backup, which policy asks for".to_owned(), since));
     }
     let (confidence, alerts) = health(name, stack, hash, engine, alerts);
-    Ok(Found { engine_hash: hash.to_owned(), version: engine.version.clone(), position, manifest, confidence, is_current, alerts })
+    Ok(Found {
+        engine_hash: hash.to_owned(),
+        version: engine.version.clone(),
+        position,
+        manifest,
+        confidence,
+        is_current,
+        alerts,
+    })
 }
 
 /// Clean, and proven?
 fn health(name: &str, stack: &Stack, hash: &str, engine: &Engine, alerts: &Alerts) -> (Confidence, Vec<(String, u64)>) {
     let is_current = stack.current() == Some(hash);
-    let present_stint_proven = is_current && engine.proven.zip(stack.stint.as_ref()).is_some_and(|((_, began), stint)| began == stint.position);
+    let present_stint_proven = is_current
+        && engine.proven.zip(stack.stint.as_ref()).is_some_and(|((_, began), stint)| began == stint.position);
     let mut unhealthy = if is_current { alerts.unhealthy(name, hash, None) } else { Vec::new() };
     if let Some(finished) = engine.last_finished.as_ref().filter(|_| !present_stint_proven) {
         unhealthy.extend(alerts.unhealthy(name, hash, Some(finished.ended)));
     }
-    let mut named: Vec<(String, u64)> = unhealthy.into_iter().map(|(alert, position)| (alert.rule.as_str().to_owned(), position)).collect();
+    let mut named: Vec<(String, u64)> =
+        unhealthy.into_iter().map(|(alert, position)| (alert.rule.as_str().to_owned(), position)).collect();
     named.sort_unstable();
     named.dedup();
     let confidence = match (named.is_empty(), engine.proven) {

@@ -117,13 +117,21 @@ impl Stacks {
     pub fn apply(&mut self, position: u64, time: Time, stack: Option<&str>, event: &Event) {
         let Some(name) = stack else { return };
         match event {
-            Event::EnginePublished { engine, manifest, .. } => self.stack(name).publish(position, time, engine, manifest.as_ref()),
-            Event::WarmupCompleted { engine, rehearsal: false } => self.stack(name).warm_up(engine, WarmUp { completed: true, position }),
-            Event::WarmupFailed { engine, rehearsal: false, .. } => self.stack(name).warm_up(engine, WarmUp { completed: false, position }),
+            Event::EnginePublished { engine, manifest, .. } => {
+                self.stack(name).publish(position, time, engine, manifest.as_ref());
+            }
+            Event::WarmupCompleted { engine, rehearsal: false } => {
+                self.stack(name).warm_up(engine, WarmUp { completed: true, position });
+            }
+            Event::WarmupFailed { engine, rehearsal: false, .. } => {
+                self.stack(name).warm_up(engine, WarmUp { completed: false, position });
+            }
             Event::RollbackCompleted { restored, replaced, manifest, .. } => {
                 self.stack(name).roll_back(position, time, restored, replaced.as_deref(), manifest.as_ref());
             }
-            Event::EngineProven(proven) => self.stack(name).engine(&proven.engine_hash).proven = Some((position, proven.stint)),
+            Event::EngineProven(proven) => {
+                self.stack(name).engine(&proven.engine_hash).proven = Some((position, proven.stint));
+            }
             Event::Command(command) => self.command(position, time, &command.request),
             Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
@@ -143,9 +151,12 @@ impl Stacks {
     fn command(&mut self, position: u64, time: Time, request: &Request) {
         match request {
             Request::EngineCondemn(judgement) => {
-                self.stack(&judgement.stack).engine(&judgement.engine_hash).condemned = Some((position, judgement.reason.clone()));
+                self.stack(&judgement.stack).engine(&judgement.engine_hash).condemned =
+                    Some((position, judgement.reason.clone()));
             }
-            Request::EngineReinstate(judgement) => self.stack(&judgement.stack).engine(&judgement.engine_hash).condemned = None,
+            Request::EngineReinstate(judgement) => {
+                self.stack(&judgement.stack).engine(&judgement.engine_hash).condemned = None;
+            }
             Request::EngineAdopt(adopt) => {
                 let engine = EngineRef { engine_hash: adopt.engine_hash.clone(), version: adopt.version.clone() };
                 self.stack(&adopt.stack).adopt(position, time, &engine, adopt.manifest.as_ref());
@@ -181,13 +192,19 @@ impl Stacks {
     /// The stacks that a record of this engine counts for: those where it is current; else the one where it last was; else,
     /// for an engine that was never published, a stack named after the model.
     pub fn attribute(&self, engine_hash: &str, model: &str) -> Vec<String> {
-        let current: Vec<String> = self.iter().filter(|(_, stack)| stack.current() == Some(engine_hash)).map(|(name, _)| name.clone()).collect();
+        let current: Vec<String> = self
+            .iter()
+            .filter(|(_, stack)| stack.current() == Some(engine_hash))
+            .map(|(name, _)| name.clone())
+            .collect();
         if !current.is_empty() {
             return current;
         }
         let last = self
             .iter()
-            .filter_map(|(name, stack)| stack.engines.get(engine_hash).and_then(|engine| engine.last_current).map(|position| (position, name)))
+            .filter_map(|(name, stack)| {
+                stack.engines.get(engine_hash).and_then(|engine| engine.last_current).map(|position| (position, name))
+            })
             .max();
         vec![last.map_or_else(|| model.to_owned(), |(_, name)| name.clone())]
     }
@@ -260,11 +277,21 @@ impl Stack {
         self.warm_up(named, WarmUp { completed: true, position });
     }
 
-    fn roll_back(&mut self, position: u64, time: Time, restored: &EngineRef, replaced: Option<&str>, manifest: Option<&Json>) {
+    fn roll_back(
+        &mut self,
+        position: u64,
+        time: Time,
+        restored: &EngineRef,
+        replaced: Option<&str>,
+        manifest: Option<&Json>,
+    ) {
         if self.engines.get(&restored.engine_hash).is_none_or(|engine| engine.first_published.is_none()) {
-            self.contradictions.push((position, format!("rolled back to {}, which was never published here", restored.engine_hash)));
+            self.contradictions
+                .push((position, format!("rolled back to {}, which was never published here", restored.engine_hash)));
         }
-        if let Some(replaced) = replaced.filter(|replaced| self.current() != Some(replaced) && self.current() != Some(restored.engine_hash.as_str())) {
+        if let Some(replaced) = replaced.filter(|replaced| {
+            self.current() != Some(replaced) && self.current() != Some(restored.engine_hash.as_str())
+        }) {
             self.contradictions.push((position, format!("rolled back from {replaced}, which was not current")));
         }
         self.named(restored);
@@ -298,7 +325,8 @@ impl Stack {
         let last_manifest = engine.last_finished.as_ref().and_then(|finished| finished.manifest.clone());
         let manifest = manifest.cloned().or(last_manifest).or_else(|| engine.manifest.clone());
         let warm_at = engine.warm_up.filter(|warm_up| warm_up.completed).map(|_| position);
-        self.stint = Some(Stint { engine_hash: hash.to_owned(), position, since: time, manifest, manifest_position: position });
+        self.stint =
+            Some(Stint { engine_hash: hash.to_owned(), position, since: time, manifest, manifest_position: position });
         if let Some(position) = warm_at {
             self.served = Some((hash.to_owned(), position));
         }
@@ -307,17 +335,32 @@ impl Stack {
     /// Whether traffic may flow to this stack.
     pub fn gate(&self, rollout: Rollout) -> Gate {
         let Some(stint) = &self.stint else {
-            return Gate { open: false, engine_hash: None, reason: "no engine was ever published or adopted".to_owned(), position: 0 };
+            return Gate {
+                open: false,
+                engine_hash: None,
+                reason: "no engine was ever published or adopted".to_owned(),
+                position: 0,
+            };
         };
         let warm_up = self.engines.get(&stint.engine_hash).and_then(|engine| engine.warm_up);
         let (why, position) = match warm_up {
             Some(WarmUp { completed: true, position }) => {
-                return Gate { open: true, engine_hash: Some(stint.engine_hash.clone()), reason: "the current engine is warm".to_owned(), position: position.max(stint.position) };
+                return Gate {
+                    open: true,
+                    engine_hash: Some(stint.engine_hash.clone()),
+                    reason: "the current engine is warm".to_owned(),
+                    position: position.max(stint.position),
+                };
             }
             Some(WarmUp { position, .. }) => ("the current engine's last warm-up failed", position.max(stint.position)),
             None => ("the current engine is not warmed up", stint.position),
         };
-        let closed = |reason: String, position| Gate { open: false, engine_hash: Some(stint.engine_hash.clone()), reason, position };
+        let closed = |reason: String, position| Gate {
+            open: false,
+            engine_hash: Some(stint.engine_hash.clone()),
+            reason,
+            position,
+        };
         if rollout == Rollout::InPlace {
             return closed(why.to_owned(), position);
         }
@@ -326,11 +369,18 @@ impl Stack {
         if let Some((position, _)) = engine.and_then(|engine| engine.condemned.as_ref()) {
             return closed(format!("{why}, and the engine served before was condemned"), *position);
         }
-        let finished = engine.and_then(|engine| engine.last_finished.as_ref()).filter(|finished| finished.rolled_back && served != &stint.engine_hash);
+        let finished = engine
+            .and_then(|engine| engine.last_finished.as_ref())
+            .filter(|finished| finished.rolled_back && served != &stint.engine_hash);
         if let Some(finished) = finished {
             return closed(format!("{why}, and the engine served before was rolled back from"), finished.ended_by);
         }
-        Gate { open: true, engine_hash: Some(served.clone()), reason: format!("{why}; side by side, the engine served before goes on"), position: *opened }
+        Gate {
+            open: true,
+            engine_hash: Some(served.clone()),
+            reason: format!("{why}; side by side, the engine served before goes on"),
+            position: *opened,
+        }
     }
 
     /// Why records on `hash` are an offence, if they are.

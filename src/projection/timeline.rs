@@ -55,7 +55,15 @@ pub struct Timeline {
 
 impl Timeline {
     /// Adds an admitted event to the timeline of `stack`.
-    pub fn push(&mut self, stack: &str, position: u64, time: Time, about: &About, event: &Event, subject: Option<String>) {
+    pub fn push(
+        &mut self,
+        stack: &str,
+        position: u64,
+        time: Time,
+        about: &About,
+        event: &Event,
+        subject: Option<String>,
+    ) {
         let items = self.by_stack.entry(stack.to_owned()).or_default();
         if let Event::ProviderAlert { reason, measured } = event {
             let minute = time.floor_to_seconds(60).micros();
@@ -64,7 +72,11 @@ impl Timeline {
                 && let Some(item) = items.get_mut(*index)
             {
                 item.count += 1;
-                item.summary = format!("provider alert {reason}, {} in this minute; last {}", item.count, measured.as_deref().unwrap_or("without a value"));
+                item.summary = format!(
+                    "provider alert {reason}, {} in this minute; last {}",
+                    item.count,
+                    measured.as_deref().unwrap_or("without a value")
+                );
                 return;
             }
             open.insert(reason.clone(), (minute, items.len()));
@@ -94,7 +106,10 @@ impl Timeline {
 }
 
 fn named(engine: &crate::domain::event::EngineRef) -> String {
-    engine.version.as_ref().map_or_else(|| short(&engine.engine_hash), |version| format!("{version} ({})", short(&engine.engine_hash)))
+    engine
+        .version
+        .as_ref()
+        .map_or_else(|| short(&engine.engine_hash), |version| format!("{version} ({})", short(&engine.engine_hash)))
 }
 
 /// A hash short enough to read.
@@ -107,23 +122,55 @@ fn short(hash: &str) -> String {
 pub fn summary(about: &About, event: &Event) -> String {
     match event {
         Event::EnginePublished { engine, .. } => format!("engine {} published", named(engine)),
-        Event::WarmupCompleted { engine, rehearsal } => format!("{}warm-up of {} completed", rehearsed(*rehearsal), named(engine)),
-        Event::WarmupFailed { engine, rehearsal, error } => {
-            format!("{}warm-up of {} failed: {}", rehearsed(*rehearsal), named(engine), error.as_deref().unwrap_or("no reason given"))
+        Event::WarmupCompleted { engine, rehearsal } => {
+            format!("{}warm-up of {} completed", rehearsed(*rehearsal), named(engine))
         }
-        Event::RollbackCompleted { restored, reason, .. } => format!("rolled back to {}: {}", named(restored), reason.as_deref().unwrap_or("no reason given")),
-        Event::BackupRecorded(backup) => format!("backup {} recorded, copies at {}", backup.backup_id, listed(&backup.replication_targets)),
-        Event::BackupVerified { backup_id, ok } => format!("backup {backup_id} {}", if *ok { "verified" } else { "failed verification" }),
-        Event::ProviderAlert { reason, measured } => format!("provider alert {reason}: {}", measured.as_deref().unwrap_or("no value")),
-        Event::WaiverReported { waiver_id, owner, .. } => format!("waiver {waiver_id} reported by {}; covers nothing until finance approves", owner.as_deref().unwrap_or("unknown")),
+        Event::WarmupFailed { engine, rehearsal, error } => {
+            format!(
+                "{}warm-up of {} failed: {}",
+                rehearsed(*rehearsal),
+                named(engine),
+                error.as_deref().unwrap_or("no reason given")
+            )
+        }
+        Event::RollbackCompleted { restored, reason, .. } => {
+            format!("rolled back to {}: {}", named(restored), reason.as_deref().unwrap_or("no reason given"))
+        }
+        Event::BackupRecorded(backup) => {
+            format!("backup {} recorded, copies at {}", backup.backup_id, listed(&backup.replication_targets))
+        }
+        Event::BackupVerified { backup_id, ok } => {
+            format!("backup {backup_id} {}", if *ok { "verified" } else { "failed verification" })
+        }
+        Event::ProviderAlert { reason, measured } => {
+            format!("provider alert {reason}: {}", measured.as_deref().unwrap_or("no value"))
+        }
+        Event::WaiverReported { waiver_id, owner, .. } => format!(
+            "waiver {waiver_id} reported by {}; covers nothing until finance approves",
+            owner.as_deref().unwrap_or("unknown")
+        ),
         Event::Alert(alert) => match alert.state {
-            AlertState::Firing => format!("{} firing: {} against {}, pending since {}", alert.rule.as_str(), alert.value, alert.threshold, alert.pending_since),
-            AlertState::Resolved => format!("{} resolved{}", alert.rule.as_str(), alert.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()),
+            AlertState::Firing => format!(
+                "{} firing: {} against {}, pending since {}",
+                alert.rule.as_str(),
+                alert.value,
+                alert.threshold,
+                alert.pending_since
+            ),
+            AlertState::Resolved => format!(
+                "{} resolved{}",
+                alert.rule.as_str(),
+                alert.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+            ),
         },
-        Event::EngineProven(proven) => format!("engine {} proven: 15 minutes of latency verdicts", short(&proven.engine_hash)),
+        Event::EngineProven(proven) => {
+            format!("engine {} proven: 15 minutes of latency verdicts", short(&proven.engine_hash))
+        }
         Event::WaiverExpired { waiver, .. } => format!("waiver {waiver} expired"),
         Event::Command(command) => request_summary(&command.request),
-        Event::Cut(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::Other => about.event_type.replace('_', " "),
+        Event::Cut(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::Other => {
+            about.event_type.replace('_', " ")
+        }
     }
 }
 
@@ -142,17 +189,27 @@ fn request_summary(request: &Request) -> String {
             format!("waiver of {} requested until {}{cap}: {}", scope.rule.as_str(), scope.expires, scope.justification)
         }
         Request::WaiverApprove(decision) => format!("waiver {} approved", decision.waiver),
-        Request::WaiverRefuse(decision) => format!("waiver {} refused: {}", decision.waiver, decision.reason.as_deref().unwrap_or("no reason given")),
-        Request::WaiverRevoke(decision) => format!("waiver {} revoked: {}", decision.waiver, decision.reason.as_deref().unwrap_or("no reason given")),
+        Request::WaiverRefuse(decision) => {
+            format!("waiver {} refused: {}", decision.waiver, decision.reason.as_deref().unwrap_or("no reason given"))
+        }
+        Request::WaiverRevoke(decision) => {
+            format!("waiver {} revoked: {}", decision.waiver, decision.reason.as_deref().unwrap_or("no reason given"))
+        }
         Request::IncidentOpen(open) => format!("incident opened: {}", open.title),
         Request::IncidentAcknowledge(note) => format!("incident {} acknowledged", note.incident),
         Request::IncidentNote(note) => format!("note on {}: {}", note.incident, note.text),
         Request::IncidentClose(note) => format!("incident {} closed: {}", note.incident, note.text),
-        Request::EngineCondemn(judgement) => format!("engine {} condemned: {}", short(&judgement.engine_hash), judgement.reason),
-        Request::EngineReinstate(judgement) => format!("engine {} reinstated: {}", short(&judgement.engine_hash), judgement.reason),
+        Request::EngineCondemn(judgement) => {
+            format!("engine {} condemned: {}", short(&judgement.engine_hash), judgement.reason)
+        }
+        Request::EngineReinstate(judgement) => {
+            format!("engine {} reinstated: {}", short(&judgement.engine_hash), judgement.reason)
+        }
         Request::EngineAdopt(adopt) => format!("engine {} adopted: it runs already", short(&adopt.engine_hash)),
         Request::PrincipalEnroll(enroll) => format!("principal {} enrolled", enroll.name),
         Request::PrincipalRevoke(revoke) => format!("principal {} revoked", revoke.name),
-        Request::HoleConfirm(hole) => format!("offsets {} to {} of {} confirmed lost: {}", hole.from, hole.to, hole.ledger, hole.reason),
+        Request::HoleConfirm(hole) => {
+            format!("offsets {} to {} of {} confirmed lost: {}", hole.from, hole.to, hole.ledger, hole.reason)
+        }
     }
 }

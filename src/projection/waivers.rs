@@ -3,6 +3,8 @@
 //! A waiver silences telling and unblocks; it hides no record. What the legacy log calls granted is shown as *reported* and
 //! covers nothing.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only the waiver requests and decided states mean anything here")]
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -75,16 +77,30 @@ impl Waivers {
             Request::WaiverRequest(scope) => check_scope(scope, time),
             Request::WaiverApprove(decision) => {
                 let waiver = self.undecided(decision)?;
-                let scope = waiver.scope.as_ref().ok_or_else(|| refuse("waiver", "a reported waiver names no rule; request one with its full scope and approve that"))?;
+                let scope = waiver.scope.as_ref().ok_or_else(|| {
+                    refuse(
+                        "waiver",
+                        "a reported waiver names no rule; request one with its full scope and approve that",
+                    )
+                })?;
                 if waiver.requested_by == principal {
-                    return Err(refuse("principal", format!("{principal} requested {} and cannot approve it", decision.waiver)).by(waiver.position));
+                    return Err(refuse(
+                        "principal",
+                        format!("{principal} requested {} and cannot approve it", decision.waiver),
+                    )
+                    .by(waiver.position));
                 }
                 if decision.scope_sha256.as_deref() != Some(scope.sha256().as_str()) {
                     let named = decision.scope_sha256.as_deref().unwrap_or("none");
-                    return Err(refuse("scope_sha256", format!("the approval is over scope {named}, the waiver's is {}", scope.sha256())).by(waiver.position));
+                    return Err(refuse(
+                        "scope_sha256",
+                        format!("the approval is over scope {named}, the waiver's is {}", scope.sha256()),
+                    )
+                    .by(waiver.position));
                 }
                 if scope.expires <= time {
-                    return Err(refuse("expires", format!("the waiver ends at {}, which is past", scope.expires)).by(waiver.position));
+                    return Err(refuse("expires", format!("the waiver ends at {}, which is past", scope.expires))
+                        .by(waiver.position));
                 }
                 Ok(())
             }
@@ -94,14 +110,17 @@ impl Waivers {
                 if waiver.status == Status::Approved {
                     return Ok(());
                 }
-                Err(refuse("waiver", format!("{} is {}, not approved", decision.waiver, status_name(waiver.status))).by(waiver.decided_position.unwrap_or(waiver.position)))
+                Err(refuse("waiver", format!("{} is {}, not approved", decision.waiver, status_name(waiver.status)))
+                    .by(waiver.decided_position.unwrap_or(waiver.position)))
             }
             _ => Ok(()),
         }
     }
 
     fn named(&self, decision: &WaiverDecision) -> Result<&Waiver, Refusal> {
-        self.by_id.get(&decision.waiver).ok_or_else(|| refuse("waiver", format!("there is no waiver {:?}", decision.waiver)))
+        self.by_id
+            .get(&decision.waiver)
+            .ok_or_else(|| refuse("waiver", format!("there is no waiver {:?}", decision.waiver)))
     }
 
     fn undecided(&self, decision: &WaiverDecision) -> Result<&Waiver, Refusal> {
@@ -109,7 +128,12 @@ impl Waivers {
         match waiver.decided_position {
             Some(position) => Err(refuse(
                 "waiver",
-                format!("{} was already {} by {} at position {position}", decision.waiver, status_name(waiver.status), waiver.decided_by.as_deref().unwrap_or("nobody")),
+                format!(
+                    "{} was already {} by {} at position {position}",
+                    decision.waiver,
+                    status_name(waiver.status),
+                    waiver.decided_by.as_deref().unwrap_or("nobody")
+                ),
             )
             .by(position)),
             None => Ok(waiver),
@@ -153,7 +177,15 @@ impl Waivers {
     }
 
     /// Folds a waiver of the legacy log.
-    pub fn report(&mut self, position: u64, stack: Option<&str>, waiver_id: &str, owner: Option<&str>, justification: Option<&str>, expires: Option<Time>) {
+    pub fn report(
+        &mut self,
+        position: u64,
+        stack: Option<&str>,
+        waiver_id: &str,
+        owner: Option<&str>,
+        justification: Option<&str>,
+        expires: Option<Time>,
+    ) {
         self.by_id.entry(waiver_id.to_owned()).or_insert_with(|| Waiver {
             scope: None,
             status: Status::Reported,
@@ -179,7 +211,8 @@ impl Waivers {
 
     /// Approved waivers whose end is not after `instant`, with that end: what the cut of `instant` has to say.
     pub fn due(&self, instant: Time) -> Vec<(String, Time)> {
-        let over = |waiver: &Waiver| waiver.expires.filter(|expires| waiver.status == Status::Approved && *expires <= instant);
+        let over =
+            |waiver: &Waiver| waiver.expires.filter(|expires| waiver.status == Status::Approved && *expires <= instant);
         self.by_id.iter().filter_map(|(id, waiver)| over(waiver).map(|expires| (id.clone(), expires))).collect()
     }
 
@@ -187,12 +220,18 @@ impl Waivers {
     pub fn covers(&self, stack: &str, engine_hash: &str, rule: Rule, time: Time) -> Option<&str> {
         let in_force = |waiver: &Waiver, scope: &WaiverScope| {
             let starts = scope.starts.into_iter().chain(waiver.approved).max();
-            waiver.approved.is_some() && starts.is_some_and(|starts| starts <= time) && time < scope.expires && waiver.ended.is_none_or(|ended| time < ended)
+            waiver.approved.is_some()
+                && starts.is_some_and(|starts| starts <= time)
+                && time < scope.expires
+                && waiver.ended.is_none_or(|ended| time < ended)
         };
         let matches = |scope: &WaiverScope| {
-            scope.stack == stack && scope.rule == rule && scope.engine_hash.as_ref().is_none_or(|engine| engine == engine_hash)
+            scope.stack == stack
+                && scope.rule == rule
+                && scope.engine_hash.as_ref().is_none_or(|engine| engine == engine_hash)
         };
-        let covering = |waiver: &Waiver| waiver.scope.as_ref().is_some_and(|scope| matches(scope) && in_force(waiver, scope));
+        let covering =
+            |waiver: &Waiver| waiver.scope.as_ref().is_some_and(|scope| matches(scope) && in_force(waiver, scope));
         self.by_id.iter().find(|(_, waiver)| covering(waiver)).map(|(id, _)| id.as_str())
     }
 
@@ -210,7 +249,9 @@ impl Waivers {
 }
 
 fn check_scope(scope: &WaiverScope, time: Time) -> Result<(), Refusal> {
-    for (field, value) in [("stack", &scope.stack), ("justification", &scope.justification), ("mitigation_plan", &scope.mitigation_plan)] {
+    for (field, value) in
+        [("stack", &scope.stack), ("justification", &scope.justification), ("mitigation_plan", &scope.mitigation_plan)]
+    {
         if value.trim().is_empty() {
             return Err(refuse(field, format!("field `{field}` is empty")));
         }

@@ -41,13 +41,21 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// A snapshot of folds that belong together.
-    pub(super) const fn new(root: Hash, governance: Governance, slo: Slo, metrics: BTreeMap<u32, MetricsState>, files: FileState, unsaid: Vec<Saying>) -> Self {
+    pub(super) const fn new(
+        root: Hash,
+        governance: Governance,
+        slo: Slo,
+        metrics: BTreeMap<u32, MetricsState>,
+        files: FileState,
+        unsaid: Vec<Saying>,
+    ) -> Self {
         Self { root, governance, slo, metrics, files, unsaid }
     }
 
     /// Whether it was taken from this ledger.
     pub(super) fn matches(&self, governance: &dyn EntrySource) -> bool {
-        self.governance.size <= governance.size() && governance.root_at(self.governance.size).is_ok_and(|root| root == self.root)
+        self.governance.size <= governance.size()
+            && governance.root_at(self.governance.size).is_ok_and(|root| root == self.root)
     }
 }
 
@@ -112,7 +120,9 @@ impl Cache {
     /// The last snapshot at or before `size` entries.
     pub fn snapshot_before(&self, size: u64) -> Option<Snapshot> {
         let (_, bytes) = self.snapshots.range(..=size.to_be_bytes()).next_back()?.ok()?;
-        serde_json::from_slice(&bytes).inspect_err(|error| tracing::warn!(%error, "cache.snapshot_unreadable: folding from nothing")).ok()
+        serde_json::from_slice(&bytes)
+            .inspect_err(|error| tracing::warn!(%error, "cache.snapshot_unreadable: folding from nothing"))
+            .ok()
     }
 
     /// Forgets everything.

@@ -76,6 +76,7 @@ pub struct Core {
 
 impl Core {
     /// Opens everything, recovers, and folds what follows the last snapshot.
+    #[expect(clippy::needless_pass_by_value, reason = "configuration is handed over at start")]
     pub fn open(data_dir: DataDir, times: TimeFields) -> Result<Self, SequencerError> {
         let node_key = data_dir.node_key()?;
         let embedded = data_dir.settings().source == SourceSettings::Embedded;
@@ -88,21 +89,32 @@ impl Core {
         }
         let cache = Cache::open(&data_dir.root().join("cache"))?;
         let snapshot = usable_snapshot(&cache, &governance, &metrics);
-        let (state, slo, metrics_state, files, unsaid) = match snapshot {
-            Some(snapshot) => (snapshot.governance, snapshot.slo, snapshot.metrics, snapshot.files, snapshot.unsaid),
-            None => {
-                cache.clear()?;
-                (Governance::default(), Slo::default(), BTreeMap::new(), FileState::default(), Vec::new())
-            }
+        let (state, slo, metrics_state, files, unsaid) = if let Some(snapshot) = snapshot { (snapshot.governance, snapshot.slo, snapshot.metrics, snapshot.files, snapshot.unsaid) } else {
+            cache.clear()?;
+            (Governance::default(), Slo::default(), BTreeMap::new(), FileState::default(), Vec::new())
         };
         tracing::info!(from = state.size, to = governance.size(), "fold.started");
-        let mut readers: BTreeMap<String, _> = metrics.iter().map(|(number, ledger)| (format!("metrics-{number}"), ledger.reader())).collect();
+        let mut readers: BTreeMap<String, _> =
+            metrics.iter().map(|(number, ledger)| (format!("metrics-{number}"), ledger.reader())).collect();
         readers.insert("governance".to_owned(), governance.reader());
         let snapshot_at = state.size;
         let shared = Arc::new(Shared::new(state, slo, metrics_state, readers, Some(cache.clone())));
         let ids = cache.ids();
         let unsaid = unsaid.into_iter().map(|saying| (saying.identity(), saying)).collect();
-        let mut core = Self { data_dir, node_key, governance, pending: BTreeMap::new(), metrics, cache, ids, files, unsaid, snapshot_at, shared, embedded };
+        let mut core = Self {
+            data_dir,
+            node_key,
+            governance,
+            pending: BTreeMap::new(),
+            metrics,
+            cache,
+            ids,
+            files,
+            unsaid,
+            snapshot_at,
+            shared,
+            embedded,
+        };
         let numbers: Vec<u32> = core.metrics.keys().copied().collect();
         for number in numbers {
             core.scan_metrics(number, &times)?;
@@ -120,14 +132,12 @@ impl Core {
         while from < reader.size() {
             let to = reader.size().min(from + SCAN_ENTRIES);
             let mut chunk = MetricsChunk::default();
-            let mut failed = Ok(());
             reader
                 .for_each_entry(from..to, |_, entry| {
-                    failed = prepare.review(&mut chunk, entry);
-                    if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    prepare.review(&mut chunk, entry);
+                    ControlFlow::Continue(())
                 })
                 .map_err(of("metrics"))?;
-            failed?;
             self.note(number, from, &chunk);
             from = to;
         }
@@ -213,7 +223,8 @@ impl Core {
             self.files.see(position, &leaf.header);
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
-        let sources: BTreeMap<u32, ledger::Reader> = self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
+        let sources: BTreeMap<u32, ledger::Reader> =
+            self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
         let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
         let mut records = LedgerRecords::with_pending(sources, &self.pending);
         let findings = follow(&mut self.shared.slo_mut(), &applied, &mut records)?;
@@ -239,7 +250,11 @@ impl Core {
         self.unsaid.retain(|(unsaid, _)| *unsaid != identity);
         if self.unsaid.len() == before {
             self.shared.status.integrity_alarms.fetch_add(1, Ordering::SeqCst);
-            tracing::error!(position = applied.position, event_type = applied.about.event_type, "integrity.underived: an entry of the service that this node does not derive itself");
+            tracing::error!(
+                position = applied.position,
+                event_type = applied.about.event_type,
+                "integrity.underived: an entry of the service that this node does not derive itself"
+            );
         }
     }
 
@@ -261,13 +276,22 @@ impl Core {
                 sayings.push(match finding {
                     Finding::Firing(draft) | Finding::Resolved(draft) => {
                         let mut alert = draft.alert;
-                        alert.covered_by = governance.waivers.covers(&alert.stack, &alert.engine_hash, alert.rule, cut.instant).map(str::to_owned);
+                        alert.covered_by = governance
+                            .waivers
+                            .covers(&alert.stack, &alert.engine_hash, alert.rule, cut.instant)
+                            .map(str::to_owned);
                         Saying::alert(&alert)
                     }
                     Finding::Proven(proven) => Saying::engine_proven(&proven),
                 });
             }
-            sayings.extend(governance.waivers.due(cut.instant).iter().map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)));
+            sayings.extend(
+                governance
+                    .waivers
+                    .due(cut.instant)
+                    .iter()
+                    .map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)),
+            );
         }
         for saying in sayings {
             let identity = saying.identity();
@@ -297,7 +321,10 @@ impl Core {
     pub fn say(&mut self, sayings: &[Saying], time: Time) -> Result<Vec<Outcome>, SequencerError> {
         let first = self.governance.size();
         let seal = |(index, saying): (u64, &Saying)| {
-            Ok(Incoming { header: Header { serial: Some(first + index), ..Header::at(time) }, body: saying.seal(&self.node_key)?.into_bytes() })
+            Ok(Incoming {
+                header: Header { serial: Some(first + index), ..Header::at(time) },
+                body: saying.seal(&self.node_key)?.into_bytes(),
+            })
         };
         let items = (0..).zip(sayings).map(seal).collect::<Result<Vec<_>, SequencerError>>()?;
         self.append_governance(items)
@@ -305,7 +332,11 @@ impl Core {
 
     /// The cut of `instant` over everything durable here, then what it brings to light.
     pub fn make_cut(&mut self, instant: Time) -> Result<(), SequencerError> {
-        let ledgers = self.metrics.iter().map(|(number, ledger)| CutLedger { ledger: *number, size: ledger.size(), root: ledger.root() }).collect();
+        let ledgers = self
+            .metrics
+            .iter()
+            .map(|(number, ledger)| CutLedger { ledger: *number, size: ledger.size(), root: ledger.root() })
+            .collect();
         self.say(&[Saying::cut(&Cut { instant, ledgers, missing: Vec::new() })], instant)?;
         self.say_unsaid()?;
         self.snapshot_if_due()
@@ -314,7 +345,11 @@ impl Core {
     /// Appends metric records to `metrics-<number>`, durably.
     pub fn append_metrics(&mut self, number: u32, chunks: Vec<MetricsChunk>) -> Result<Range<u64>, SequencerError> {
         let name = format!("metrics-{number}");
-        let ledger = self.metrics.get_mut(&number).ok_or_else(|| SequencerError::Invalid { what: "ledger".to_owned(), value: name.clone(), reason: "there is no such ledger here".to_owned() })?;
+        let ledger = self.metrics.get_mut(&number).ok_or_else(|| SequencerError::Invalid {
+            what: "ledger".to_owned(),
+            value: name.clone(),
+            reason: "there is no such ledger here".to_owned(),
+        })?;
         let (mut framed, mut rest) = (Vec::with_capacity(chunks.len()), Vec::with_capacity(chunks.len()));
         for mut chunk in chunks {
             framed.push(std::mem::take(&mut chunk.chunk));
@@ -351,10 +386,18 @@ impl Core {
         let governance = self.shared.governance();
         match governance.policy_position {
             Some(position) if policy.revision == governance.policy.revision => {
-                if *policy == governance.policy { Ok(None) } else { Err(SequencerError::PolicyConflict { revision: policy.revision, position }) }
+                if *policy == governance.policy {
+                    Ok(None)
+                } else {
+                    Err(SequencerError::PolicyConflict { revision: policy.revision, position })
+                }
             }
             Some(_) if policy.revision < governance.policy.revision => {
-                tracing::warn!(configured = policy.revision, in_force = governance.policy.revision, "policy.older: the configured policy is older than what is in force");
+                tracing::warn!(
+                    configured = policy.revision,
+                    in_force = governance.policy.revision,
+                    "policy.older: the configured policy is older than what is in force"
+                );
                 Ok(None)
             }
             None if policy.revision == 0 && *policy == Policy::default() => Ok(None),
@@ -379,18 +422,34 @@ impl Core {
         let root = self.governance.root_at(governance.size).map_err(of("governance"))?;
         let unsaid = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();
         self.snapshot_at = governance.size;
-        let snapshot = Snapshot::new(root, governance, self.shared.slo().clone(), self.shared.metrics().clone(), self.files.clone(), unsaid);
+        let snapshot = Snapshot::new(
+            root,
+            governance,
+            self.shared.slo().clone(),
+            self.shared.metrics().clone(),
+            self.files.clone(),
+            unsaid,
+        );
         self.cache.store(&snapshot)
     }
 }
 
 fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
-    let (ledger, recovery) = Ledger::open(&data_dir.ledger_dir(name), &data_dir.origin(name), data_dir.ledger_key()?, ledger::Options::default()).map_err(of(name))?;
+    let (ledger, recovery) = Ledger::open(
+        &data_dir.ledger_dir(name),
+        &data_dir.origin(name),
+        data_dir.ledger_key()?,
+        ledger::Options::default(),
+    )
+    .map_err(of(name))?;
     if !recovery.was_clean() {
         tracing::warn!(ledger = name, ?recovery, "ledger.recovered: the last stop was not clean");
     }
     if ledger.reader().entry(0).map_err(of(name))? != first_entry {
-        return Err(SequencerError::OtherSettings { ledger: name.to_owned(), path: data_dir.root().join("settings.json") });
+        return Err(SequencerError::OtherSettings {
+            ledger: name.to_owned(),
+            path: data_dir.root().join("settings.json"),
+        });
     }
     Ok(ledger)
 }
@@ -398,9 +457,16 @@ fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Led
 /// The last snapshot, where it fits all ledgers here.
 fn usable_snapshot(cache: &Cache, governance: &Ledger, metrics: &BTreeMap<u32, Ledger>) -> Option<Snapshot> {
     let snapshot = cache.snapshot_before(governance.size())?;
-    let fits = snapshot.matches(&governance.reader()) && snapshot.metrics.iter().all(|(number, state)| metrics.get(number).is_some_and(|ledger| state.size <= ledger.size()));
+    let fits = snapshot.matches(&governance.reader())
+        && snapshot
+            .metrics
+            .iter()
+            .all(|(number, state)| metrics.get(number).is_some_and(|ledger| state.size <= ledger.size()));
     if !fits {
-        tracing::warn!(size = snapshot.governance.size, "cache.snapshot_rejected: it does not fit the ledgers; folding from nothing");
+        tracing::warn!(
+            size = snapshot.governance.size,
+            "cache.snapshot_rejected: it does not fit the ledgers; folding from nothing"
+        );
     }
     fits.then_some(snapshot)
 }

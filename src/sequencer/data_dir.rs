@@ -71,7 +71,11 @@ pub fn new_token() -> Result<String, SequencerError> {
 
 fn random() -> Result<[u8; 32], SequencerError> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| SequencerError::Invalid { what: "the system's random source".to_owned(), value: String::new(), reason: error.to_string() })?;
+    getrandom::fill(&mut bytes).map_err(|error| SequencerError::Invalid {
+        what: "the system's random source".to_owned(),
+        value: String::new(),
+        reason: error.to_string(),
+    })?;
     Ok(bytes)
 }
 
@@ -92,23 +96,23 @@ impl DataDir {
         }
         // A crash before node.json leaves settings whose admin token nobody has seen: they are made anew with a new token,
         // and so is the governance ledger, which holds nothing but them.
-        let (settings, admin_token) = match options.settings {
-            Some(settings) => (settings, None),
-            None => {
-                let token = new_token()?;
-                let node_key = NodeKey { node: options.node.clone(), public_key: hex(&LedgerKey::load(&keys.join("node.pem")).map_err(of("node key"))?.public()) };
-                let settings = Settings {
-                    ledger: "governance".to_owned(),
-                    format: FORMAT,
-                    rules_version: RULES_VERSION,
-                    created: options.now,
-                    source: options.source,
-                    entry_bytes_max: ledger::ENTRY_BYTES_MAX,
-                    node_keys: std::iter::once(node_key).chain(options.further_node_keys).collect(),
-                    admin: FirstAdmin { name: options.admin, token_sha256: token_sha256(&token) },
-                };
-                (settings, Some(token))
-            }
+        let (settings, admin_token) = if let Some(settings) = options.settings { (settings, None) } else {
+            let token = new_token()?;
+            let node_key = NodeKey {
+                node: options.node.clone(),
+                public_key: hex(&LedgerKey::load(&keys.join("node.pem")).map_err(of("node key"))?.public()),
+            };
+            let settings = Settings {
+                ledger: "governance".to_owned(),
+                format: FORMAT,
+                rules_version: RULES_VERSION,
+                created: options.now,
+                source: options.source,
+                entry_bytes_max: ledger::ENTRY_BYTES_MAX,
+                node_keys: std::iter::once(node_key).chain(options.further_node_keys).collect(),
+                admin: FirstAdmin { name: options.admin, token_sha256: token_sha256(&token) },
+            };
+            (settings, Some(token))
         };
         for unfinished in ["governance", "metrics-0"] {
             let path = root.join(unfinished);
@@ -122,7 +126,11 @@ impl DataDir {
         if data_dir.settings.source == SourceSettings::Embedded {
             data_dir.create_ledger("metrics-0", &data_dir.settings.metrics(0)?.entry()?)?;
         }
-        write_durably(&root.join("node.json"), &serde_json::to_vec_pretty(&NodeFile { node: data_dir.node.clone() })?, 0o644)?;
+        write_durably(
+            &root.join("node.json"),
+            &serde_json::to_vec_pretty(&NodeFile { node: data_dir.node.clone() })?,
+            0o644,
+        )?;
         Ok(Initialised { data_dir, admin_token })
     }
 
@@ -136,7 +144,10 @@ impl DataDir {
         check_node_name(&node)?;
         let settings: Settings = read_json(&root.join("settings.json"))?;
         if settings.rules_version > RULES_VERSION || settings.format > FORMAT {
-            return Err(SequencerError::UnknownRules { found: settings.rules_version.max(settings.format), known: RULES_VERSION });
+            return Err(SequencerError::UnknownRules {
+                found: settings.rules_version.max(settings.format),
+                known: RULES_VERSION,
+            });
         }
         Ok(Self { root: root.to_owned(), node, settings })
     }
@@ -146,7 +157,8 @@ impl DataDir {
         let key = self.ledger_key()?;
         let vkey = key.verifier_key(&self.origin(name));
         write_durably(&self.root.join("keys").join(format!("{name}.vkey")), format!("{vkey}\n").as_bytes(), 0o644)?;
-        ledger::Ledger::create(&self.ledger_dir(name), &self.origin(name), key, ledger::Options::default(), first_entry).map_err(of(name))
+        ledger::Ledger::create(&self.ledger_dir(name), &self.origin(name), key, ledger::Options::default(), first_entry)
+            .map_err(of(name))
     }
 
     /// The directory itself.
@@ -193,7 +205,11 @@ impl DataDir {
     pub fn verifier_key(&self, ledger: &str) -> Result<ledger::note::VerifierKey, SequencerError> {
         let path = self.root.join("keys").join(format!("{ledger}.vkey"));
         let text = fs::read_to_string(&path).map_err(at(&path))?;
-        ledger::note::VerifierKey::parse(text.trim()).map_err(|error| SequencerError::Invalid { what: path.display().to_string(), value: text, reason: error.to_string() })
+        ledger::note::VerifierKey::parse(text.trim()).map_err(|error| SequencerError::Invalid {
+            what: path.display().to_string(),
+            value: text,
+            reason: error.to_string(),
+        })
     }
 
     /// Names of the ledgers here: `governance`, then `metrics-<n>` by number.
@@ -205,13 +221,16 @@ impl DataDir {
                 numbers.insert(number);
             }
         }
-        Ok(std::iter::once("governance".to_owned()).chain(numbers.into_iter().map(|number| format!("metrics-{number}"))).collect())
+        Ok(std::iter::once("governance".to_owned())
+            .chain(numbers.into_iter().map(|number| format!("metrics-{number}")))
+            .collect())
     }
 
     /// A reader of each ledger, opened without a lock: the service may be writing.
     pub fn readers(&self) -> Result<Vec<(String, ledger::Reader)>, SequencerError> {
         let open = |name: String| {
-            let reader = ledger::Reader::open(&self.ledger_dir(&name), &self.verifier_key(&name)?).map_err(of(&name))?;
+            let reader =
+                ledger::Reader::open(&self.ledger_dir(&name), &self.verifier_key(&name)?).map_err(of(&name))?;
             Ok((name, reader))
         };
         self.ledgers()?.into_iter().map(open).collect()
@@ -226,14 +245,22 @@ pub fn metrics_number(ledger: &str) -> Option<u32> {
 fn check_node_name(node: &str) -> Result<(), SequencerError> {
     let fits = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
     if node.is_empty() || node.len() > 128 || !node.chars().all(fits) {
-        return Err(SequencerError::Invalid { what: "node name".to_owned(), value: node.to_owned(), reason: "letters, digits, '-', '.' and '_' only, at most 128".to_owned() });
+        return Err(SequencerError::Invalid {
+            what: "node name".to_owned(),
+            value: node.to_owned(),
+            reason: "letters, digits, '-', '.' and '_' only, at most 128".to_owned(),
+        });
     }
     Ok(())
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, SequencerError> {
     let text = fs::read_to_string(path).map_err(at(path))?;
-    serde_json::from_str(&text).map_err(|error| SequencerError::Invalid { what: path.display().to_string(), value: crate::domain::refusal::quoted(&text), reason: error.to_string() })
+    serde_json::from_str(&text).map_err(|error| SequencerError::Invalid {
+        what: path.display().to_string(),
+        value: crate::domain::refusal::quoted(&text),
+        reason: error.to_string(),
+    })
 }
 
 /// Writes a small file so that after a crash it is there whole or not at all.
@@ -242,7 +269,8 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Sequenc
     fs::create_dir_all(parent).map_err(at(parent))?;
     let temporary = path.with_extension("tmp");
     let _ = fs::remove_file(&temporary);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(at(&temporary))?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(at(&temporary))?;
     file.write_all(bytes).map_err(at(&temporary))?;
     file.sync_all().map_err(at(&temporary))?;
     fs::rename(&temporary, path).map_err(at(path))?;

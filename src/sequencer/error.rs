@@ -66,7 +66,9 @@ pub enum SequencerError {
         known: u32,
     },
     /// The policy file is older or other than what is in force.
-    #[error("policy revision {revision} is in force with other content (entry {position}); raise `revision` to change the policy")]
+    #[error(
+        "policy revision {revision} is in force with other content (entry {position}); raise `revision` to change the policy"
+    )]
     PolicyConflict {
         /// The revision.
         revision: u64,
@@ -84,10 +86,7 @@ pub enum SequencerError {
 impl SequencerError {
     /// Whether the ledger is damaged: exit code 3.
     pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Ledger { source, .. } => source.damage().is_some(),
-            _ => false,
-        }
+        matches!(self, Self::Ledger { source, .. } if source.damage().is_some())
     }
 }
 

@@ -118,9 +118,24 @@ pub enum CommandOutcome {
 
 impl Handle {
     /// A handle on a running writer; with `producer`, writes go through the broker.
-    pub fn new(running: &Running, data_dir: DataDir, clock: Clock, times: TimeFields, producer: Option<Arc<dyn Producer>>) -> Result<Self, SequencerError> {
+    pub fn new(
+        running: &Running,
+        data_dir: DataDir,
+        clock: Clock,
+        times: TimeFields,
+        producer: Option<Arc<dyn Producer>>,
+    ) -> Result<Self, SequencerError> {
         let node_key = Arc::new(data_dir.node_key()?);
-        Ok(Self { queue: running.queue.clone(), bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), shared: running.shared(), data_dir: Arc::new(data_dir), node_key, clock, times, producer })
+        Ok(Self {
+            queue: running.queue.clone(),
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            shared: running.shared(),
+            data_dir: Arc::new(data_dir),
+            node_key,
+            clock,
+            times,
+            producer,
+        })
     }
 
     /// What readers share with the writer.
@@ -156,7 +171,11 @@ impl Handle {
     /// Hands in governance events, in order; their verdicts.
     pub async fn submit_events(&self, items: Vec<Submission>) -> Result<Vec<Outcome>, SubmitError> {
         let Some(producer) = &self.producer else {
-            return self.append_events(items.into_iter().map(|item| Incoming { header: item.header, body: item.body }).collect()).await;
+            return self
+                .append_events(
+                    items.into_iter().map(|item| Incoming { header: item.header, body: item.body }).collect(),
+                )
+                .await;
         };
         let produced = producer.governance(items).await?;
         let Some(last) = produced.last().map(|produced| produced.offset) else { return Ok(Vec::new()) };
@@ -204,9 +223,20 @@ impl Handle {
     }
 
     /// Puts a command by an authenticated principal into its envelope and hands it in.
-    pub async fn command(&self, principal: &str, role: Role, idempotency_key: &str, request: Request) -> Result<(String, CommandOutcome), SubmitError> {
+    pub async fn command(
+        &self,
+        principal: &str,
+        role: Role,
+        idempotency_key: &str,
+        request: Request,
+    ) -> Result<(String, CommandOutcome), SubmitError> {
         let now = self.now();
-        let genesis = self.shared.governance().genesis.parse().map_err(|_| SubmitError::Stopped("the governance ledger has no first entry".to_owned()))?;
+        let genesis = self
+            .shared
+            .governance()
+            .genesis
+            .parse()
+            .map_err(|_discarded| SubmitError::Stopped("the governance ledger has no first entry".to_owned()))?;
         let command = Command {
             command_id: command_id(principal, idempotency_key),
             principal: principal.to_owned(),
@@ -216,8 +246,11 @@ impl Handle {
             authenticated_by: "token".to_owned(),
             request,
         };
-        let body = command_event(&command, &self.node_key).map_err(|error| Arc::new(SequencerError::from(error)))?.into_bytes();
-        let submission = Submission { header: Header { submitter: Some(principal.to_owned()), ..Header::default() }, body };
+        let body = command_event(&command, &self.node_key)
+            .map_err(|error| Arc::new(SequencerError::from(error)))?
+            .into_bytes();
+        let submission =
+            Submission { header: Header { submitter: Some(principal.to_owned()), ..Header::default() }, body };
         match self.submit_events(vec![submission]).await {
             Ok(outcomes) => match outcomes.into_iter().next() {
                 Some(outcome) => Ok((command.command_id, CommandOutcome::Decided(self.first_outcome(outcome)))),
@@ -231,14 +264,17 @@ impl Handle {
     /// A repeat returns the outcome of the first.
     fn first_outcome(&self, outcome: Outcome) -> Outcome {
         match outcome.verdict {
-            Verdict::Duplicate { of } => Outcome { position: of, time: outcome.time, verdict: self.shared.governance().verdict_at(of) },
+            Verdict::Duplicate { of } => {
+                Outcome { position: of, time: outcome.time, verdict: self.shared.governance().verdict_at(of) }
+            }
             Verdict::Admitted | Verdict::Refused(_) => outcome,
         }
     }
 
     /// One step of a backfill.
     pub async fn backfill(&self, step: BackfillStep) -> Result<Vec<Verdict>, SubmitError> {
-        let bytes = step.metrics.iter().map(MetricsChunk::bytes).sum::<usize>() + step.governance.iter().map(|line| line.body.len()).sum::<usize>();
+        let bytes = step.metrics.iter().map(MetricsChunk::bytes).sum::<usize>()
+            + step.governance.iter().map(|line| line.body.len()).sum::<usize>();
         self.ask(bytes, |reply| Body::Backfill { step, reply }).await
     }
 
@@ -276,15 +312,23 @@ impl Handle {
     /// As [`Self::append_metrics`], for a source that can wait: a file waits while the queue is full.
     pub async fn append_metrics_waiting(&self, ledger: u32, chunk: MetricsChunk) -> Result<Range<u64>, SubmitError> {
         let permits = u32::try_from(chunk.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| SubmitError::Stopped("it ended".to_owned()))?;
+        let permit = Arc::clone(&self.bytes)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_discarded| SubmitError::Stopped("it ended".to_owned()))?;
         let (reply, answer) = oneshot::channel();
-        let mut message = Message { body: Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) }, _permit: Some(permit) };
+        let mut message = Message {
+            body: Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) },
+            _permit: Some(permit),
+        };
         while let Err(error) = self.send(message) {
-            let TrySendError::Full(back) = error else { return Err(SubmitError::Stopped("an error; see the log".to_owned())) };
+            let TrySendError::Full(back) = error else {
+                return Err(SubmitError::Stopped("an error; see the log".to_owned()));
+            };
             message = back;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Ok(answer.await.map_err(|_| SubmitError::Stopped("an error; see the log".to_owned()))??)
+        Ok(answer.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??)
     }
 
     fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {
@@ -293,18 +337,24 @@ impl Handle {
         Ok(())
     }
 
-    async fn ask<T>(&self, bytes: usize, body: impl FnOnce(oneshot::Sender<Result<T, Arc<SequencerError>>>) -> Body) -> Result<T, SubmitError> {
+    async fn ask<T>(
+        &self,
+        bytes: usize,
+        body: impl FnOnce(oneshot::Sender<Result<T, Arc<SequencerError>>>) -> Body,
+    ) -> Result<T, SubmitError> {
         if self.shared.is_poisoned() {
             return Err(SubmitError::Stopped("an I/O error; see the log".to_owned()));
         }
         let permits = u32::try_from(bytes.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS })?;
+        let permit = Arc::clone(&self.bytes)
+            .try_acquire_many_owned(permits)
+            .map_err(|_discarded| SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS })?;
         let (reply, answer) = oneshot::channel();
         self.send(Message { body: body(reply), _permit: Some(permit) }).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS },
             TrySendError::Disconnected(_) => SubmitError::Stopped("an error; see the log".to_owned()),
         })?;
-        let answer = answer.await.map_err(|_| SubmitError::Stopped("an error; see the log".to_owned()))?;
+        let answer = answer.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))?;
         Ok(answer?)
     }
 }

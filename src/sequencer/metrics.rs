@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{SequencerError, of};
 use crate::domain::envelope::hex;
 use crate::domain::leaf::{self, Header, Oversize};
-use crate::domain::offsets::Offsets;
 use crate::domain::metric::{self, Batch, Kind, MetricEvent, Sample, TimeFields};
+use crate::domain::offsets::Offsets;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report;
 use crate::domain::time::Time;
@@ -54,7 +54,12 @@ impl Prepare {
     }
 
     /// Adds one record to `chunk` and says what it counts for by the rules of the moment.
-    pub fn push(&self, chunk: &mut MetricsChunk, mut header: Header, body: &[u8]) -> Result<Result<Kind, Refusal>, SequencerError> {
+    pub fn push(
+        &self,
+        chunk: &mut MetricsChunk,
+        mut header: Header,
+        body: &[u8],
+    ) -> Result<Result<Kind, Refusal>, SequencerError> {
         let index = chunk.batch.len() as u64;
         let mut line = header.line();
         let large = line.len() + body.len() > ENTRY_BYTES_MAX;
@@ -87,12 +92,12 @@ impl Prepare {
 
 impl Prepare {
     /// Takes note of an entry that is in the ledger already.
-    pub(super) fn review(&self, chunk: &mut MetricsChunk, entry: &[u8]) -> Result<(), SequencerError> {
+    pub(super) fn review(&self, chunk: &mut MetricsChunk, entry: &[u8]) {
         let index = chunk.batch.len() as u64;
         let Ok(leaf) = leaf::split(entry) else {
             chunk.batch.push_none();
             chunk.refusals.push((index, Refusal::new(Code::MalformedJson, None, "no header line")));
-            return Ok(());
+            return;
         };
         chunk.see(index, &leaf.header);
         let judged = match (&leaf.header.oversize, report::text(leaf.body)) {
@@ -111,7 +116,6 @@ impl Prepare {
             Ok(Kind::Request) => {}
             Err(refusal) => chunk.refusals.push((index, refusal)),
         }
-        Ok(())
     }
 }
 
@@ -123,7 +127,13 @@ pub(super) fn keep_large(blobs: &std::path::Path, body: &[u8]) -> Result<Oversiz
 
 fn too_large(bytes: usize, oversize: Option<&Oversize>) -> Refusal {
     let kept = oversize.map(|oversize| oversize.sha256.as_str()).unwrap_or_default();
-    Refusal::new(Code::TooLarge, None, format!("the record has {bytes} bytes, more than the {ENTRY_BYTES_MAX} of an entry; its bytes are kept as {kept}"))
+    Refusal::new(
+        Code::TooLarge,
+        None,
+        format!(
+            "the record has {bytes} bytes, more than the {ENTRY_BYTES_MAX} of an entry; its bytes are kept as {kept}"
+        ),
+    )
 }
 
 impl MetricsChunk {
@@ -240,7 +250,9 @@ impl Pending {
 
     /// Forgets what lies before `position`.
     pub(super) fn release(&mut self, position: u64) {
-        while let Some(batch) = self.batches.front().filter(|batch| batch.first_position + batch.len() as u64 <= position) {
+        while let Some(batch) =
+            self.batches.front().filter(|batch| batch.first_position + batch.len() as u64 <= position)
+        {
             self.samples -= batch.len();
             self.batches.pop_front();
         }
@@ -255,11 +267,17 @@ pub(super) struct LedgerRecords<'a> {
 
 impl<'a> LedgerRecords<'a> {
     pub(super) fn new(sources: &BTreeMap<String, &'a dyn EntrySource>) -> Self {
-        let sources = sources.iter().filter_map(|(name, source)| super::metrics_number(name).map(|number| (number, *source))).collect();
+        let sources = sources
+            .iter()
+            .filter_map(|(name, source)| super::metrics_number(name).map(|number| (number, *source)))
+            .collect();
         Self { sources, pending: None }
     }
 
-    pub(super) fn with_pending(sources: BTreeMap<u32, &'a dyn EntrySource>, pending: &'a BTreeMap<u32, Pending>) -> Self {
+    pub(super) fn with_pending(
+        sources: BTreeMap<u32, &'a dyn EntrySource>,
+        pending: &'a BTreeMap<u32, Pending>,
+    ) -> Self {
         Self { sources, pending: Some(pending) }
     }
 
@@ -281,7 +299,13 @@ impl<'a> LedgerRecords<'a> {
 }
 
 impl Records for LedgerRecords<'_> {
-    fn for_each(&mut self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError> {
+    fn for_each(
+        &mut self,
+        ledger: u32,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(Sample<'_>),
+    ) -> Result<(), RecordsError> {
         let batches = self.pending.and_then(|pending| pending.get(&ledger)).map(|pending| &pending.batches);
         let in_memory_from = batches.and_then(VecDeque::front).map_or(u64::MAX, |batch| batch.first_position);
         self.reread(ledger, from, to.min(in_memory_from), visit)?;

@@ -35,7 +35,9 @@ struct Overlay<'a> {
 
 impl IdIndex for Overlay<'_> {
     fn claimed(&self, identity: &crate::domain::report::Identity, position: u64) -> Option<Claim> {
-        self.own.claimed(identity, position).or_else(|| self.cached.as_ref().and_then(|cached| cached.claimed(identity, position)))
+        self.own
+            .claimed(identity, position)
+            .or_else(|| self.cached.as_ref().and_then(|cached| cached.claimed(identity, position)))
     }
 
     fn claim(&mut self, identity: &crate::domain::report::Identity, claim: Claim) {
@@ -44,7 +46,11 @@ impl IdIndex for Overlay<'_> {
 }
 
 /// Folds `sources` (`governance`, and what metrics ledgers there are) up to `size` governance entries.
-pub fn fold_to(sources: &BTreeMap<String, &dyn EntrySource>, cache: Option<&Cache>, size: u64) -> Result<PastView, SequencerError> {
+pub fn fold_to(
+    sources: &BTreeMap<String, &dyn EntrySource>,
+    cache: Option<&Cache>,
+    size: u64,
+) -> Result<PastView, SequencerError> {
     let Some(governance) = sources.get("governance") else { return Ok(PastView::default()) };
     let mut view = PastView::default();
     if let Some(snapshot) = cache.and_then(|cache| cache.snapshot_before(size))
@@ -52,7 +58,8 @@ pub fn fold_to(sources: &BTreeMap<String, &dyn EntrySource>, cache: Option<&Cach
     {
         view = PastView { governance: snapshot.governance, slo: snapshot.slo };
     }
-    let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default(), _cache: std::marker::PhantomData };
+    let mut ids =
+        Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default(), _cache: std::marker::PhantomData };
     let mut records = LedgerRecords::new(sources);
     let mut failed = None;
     governance
@@ -71,16 +78,17 @@ pub fn fold_to(sources: &BTreeMap<String, &dyn EntrySource>, cache: Option<&Cach
 }
 
 /// What an applied governance entry means for the metrics folds.
-pub(super) fn follow(slo: &mut Slo, applied: &Applied, records: &mut dyn crate::projection::slo::Records) -> Result<Vec<crate::projection::slo::Finding>, SequencerError> {
+pub(super) fn follow(
+    slo: &mut Slo,
+    applied: &Applied,
+    records: &mut dyn crate::projection::slo::Records,
+) -> Result<Vec<crate::projection::slo::Finding>, SequencerError> {
     if applied.verdict != Verdict::Admitted {
         return Ok(Vec::new());
     }
     let Some(event) = &applied.event else { return Ok(Vec::new()) };
     slo.observe(applied.position, applied.time, applied.about.stack.as_deref(), event);
-    match event {
-        Event::Cut(cut) => Ok(slo.cut(cut, records)?),
-        _ => Ok(Vec::new()),
-    }
+    if let Event::Cut(cut) = event { Ok(slo.cut(cut, records)?) } else { Ok(Vec::new()) }
 }
 
 /// The number of entries, of the first `size`, whose time is not after `time`: entry times never go back.

@@ -97,7 +97,10 @@ pub fn start(mut core: Core, options: Options) -> Result<Running, SequencerError
     let (queue, receiver) = sync_channel(QUEUE_MESSAGES_MAX);
     let shared = core.shared();
     let writer = Writer { next_cut: None, backfilling_until: None, core, options, shared: Arc::clone(&shared) };
-    let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(&receiver)).map_err(|source| SequencerError::Io { path: "writer thread".into(), source })?;
+    let thread = std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || writer.run(&receiver))
+        .map_err(|source| SequencerError::Io { path: "writer thread".into(), source })?;
     Ok(Running { queue, thread: Some(thread), shared })
 }
 
@@ -127,12 +130,15 @@ struct Writer {
     backfilling_until: Option<Time>,
 }
 
+/// A chunk, and who waits for its positions.
+type WaitingChunk = (MetricsChunk, Option<Reply<Range<u64>>>);
+
 /// What of one batch goes where.
 #[derive(Default)]
 struct Batch {
     items: Vec<Incoming>,
     replies: Vec<(usize, Option<Reply<Vec<Outcome>>>)>,
-    chunks: BTreeMap<u32, Vec<(MetricsChunk, Option<Reply<Range<u64>>>)>>,
+    chunks: BTreeMap<u32, Vec<WaitingChunk>>,
     permits: Vec<OwnedSemaphorePermit>,
     bytes: usize,
     messages: usize,
@@ -171,7 +177,8 @@ impl Writer {
             }
             self.commit(batch)?;
             // A message that is no plain append waits until those before it are durable.
-            if let Some(message) = held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }))
+            if let Some(message) =
+                held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }))
                 && self.handle(message)?
             {
                 return self.core.snapshot();
@@ -181,13 +188,19 @@ impl Writer {
 
     /// Puts a plain append into the batch; gives anything else back.
     fn sort(&self, message: Message, batch: &mut Batch) -> Option<Message> {
-        self.shared.status.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| queued.checked_sub(1)).ok();
+        self.shared
+            .status
+            .queued
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| queued.checked_sub(1))
+            .ok();
         let Message { body, _permit: permit } = message;
         match body {
             Body::Governance { mut items, reply } => {
                 if self.core.is_embedded() {
                     let now = self.options.clock.now();
-                    items.iter_mut().for_each(|item| item.header.time = now);
+                    for item in &mut items {
+                        item.header.time = now;
+                    }
                 }
                 batch.bytes += items.iter().map(|item| item.body.len()).sum::<usize>();
                 batch.replies.push((items.len(), reply));
@@ -197,7 +210,13 @@ impl Writer {
                 batch.bytes += chunk.bytes();
                 batch.chunks.entry(ledger).or_default().push((*chunk, reply));
             }
-            body @ (Body::Backfill { .. } | Body::BackfillEnd | Body::File { .. } | Body::Progress { .. } | Body::Partition { .. } | Body::Unsaid { .. } | Body::Stop) => {
+            body @ (Body::Backfill { .. }
+            | Body::BackfillEnd
+            | Body::File { .. }
+            | Body::Progress { .. }
+            | Body::Partition { .. }
+            | Body::Unsaid { .. }
+            | Body::Stop) => {
                 return Some(Message { body, _permit: permit });
             }
         }
@@ -306,7 +325,9 @@ impl Writer {
     }
 
     fn sleep(&self) -> Duration {
-        let until = self.next_cut.map_or(i64::MAX, |next| next.micros_since(self.options.clock.now()).max(0).saturating_add(1_000));
+        let until = self
+            .next_cut
+            .map_or(i64::MAX, |next| next.micros_since(self.options.clock.now()).max(0).saturating_add(1_000));
         TICK.min(Duration::from_micros(u64::try_from(until).unwrap_or(u64::MAX)))
     }
 }

@@ -1,4 +1,4 @@
-//! What the service itself says, as CloudEvents in envelopes under the node key.
+//! What the service itself says, as `CloudEvents` in envelopes under the node key.
 //!
 //! The id of a saying is a digest of what it is about, so that saying it again, after a crash or from a second node, is a
 //! duplicate and changes nothing.
@@ -15,10 +15,10 @@ use crate::domain::policy::Policy;
 use crate::domain::report::{Identity, SayingKind, saying_type};
 use crate::domain::time::Time;
 
-/// The CloudEvents source of everything that the service says.
+/// The `CloudEvents` source of everything that the service says.
 const SOURCE: &str = "govledger";
 
-/// A CloudEvent of ours, not yet sealed.
+/// A `CloudEvent` of ours, not yet sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Saying {
     id: String,
@@ -35,7 +35,12 @@ impl Saying {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        Self { id: hex(&hasher.finalize()), event_type: event_type.to_owned(), subject: subject.map(str::to_owned), data }
+        Self {
+            id: hex(&hasher.finalize()),
+            event_type: event_type.to_owned(),
+            subject: subject.map(str::to_owned),
+            data,
+        }
     }
 
     /// A cut: about its instant.
@@ -52,7 +57,12 @@ impl Saying {
 
     /// An engine proven: about the stint.
     pub fn engine_proven(proven: &EngineProven) -> Self {
-        Self::new(SayingKind::EngineProven, &[&proven.stack, &proven.engine_hash, &proven.stint.to_string()], Some(&proven.stack), json!(proven))
+        Self::new(
+            SayingKind::EngineProven,
+            &[&proven.stack, &proven.engine_hash, &proven.stint.to_string()],
+            Some(&proven.stack),
+            json!(proven),
+        )
     }
 
     /// A policy: about its revision.
@@ -62,7 +72,12 @@ impl Saying {
 
     /// A file: about its ledger, number and first line.
     pub fn file_registered(file: &FileRegistered) -> Self {
-        Self::new(SayingKind::FileRegistered, &[&file.ledger, &file.file.to_string(), &file.first_line_sha256], None, json!(file))
+        Self::new(
+            SayingKind::FileRegistered,
+            &[&file.ledger, &file.file.to_string(), &file.first_line_sha256],
+            None,
+            json!(file),
+        )
     }
 
     /// A waiver at its end.
@@ -96,7 +111,13 @@ pub fn command_event(command: &Command, key: &ledger::key::LedgerKey) -> Result<
     seal(&command.command_id, command.request.event_type(), command.request.stack(), &command.data(), key)
 }
 
-fn seal(id: &str, event_type: &str, subject: Option<&str>, data: &Value, key: &ledger::key::LedgerKey) -> Result<String, serde_json::Error> {
+fn seal(
+    id: &str,
+    event_type: &str,
+    subject: Option<&str>,
+    data: &Value,
+    key: &ledger::key::LedgerKey,
+) -> Result<String, serde_json::Error> {
     let mut event = json!({ "specversion": "1.0", "id": id, "source": SOURCE, "type": event_type, "data": data });
     if let (Some(subject), Some(object)) = (subject, event.as_object_mut()) {
         object.insert("subject".to_owned(), subject.into());

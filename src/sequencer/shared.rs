@@ -71,7 +71,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(governance: Governance, slo: Slo, metrics: BTreeMap<u32, MetricsState>, readers: BTreeMap<String, Reader>, cache: Option<Cache>) -> Self {
+    pub(super) fn new(
+        governance: Governance,
+        slo: Slo,
+        metrics: BTreeMap<u32, MetricsState>,
+        readers: BTreeMap<String, Reader>,
+        cache: Option<Cache>,
+    ) -> Self {
         let (size, _) = watch::channel(governance.size);
         Self {
             governance: RwLock::new(governance),
@@ -178,13 +184,18 @@ impl Shared {
     pub fn past(&self, size: u64) -> Result<Arc<PastView>, SequencerError> {
         let present = self.governance().size;
         if size == 0 || size > present {
-            return Err(SequencerError::Invalid { what: "as_of".to_owned(), value: size.to_string(), reason: format!("the governance ledger has {present} entries") });
+            return Err(SequencerError::Invalid {
+                what: "as_of".to_owned(),
+                value: size.to_string(),
+                reason: format!("the governance ledger has {present} entries"),
+            });
         }
         if let Some((_, view)) = self.lock_past().iter().find(|(at, _)| *at == size) {
             return Ok(Arc::clone(view));
         }
         let readers = self.readers();
-        let sources: BTreeMap<String, &dyn EntrySource> = readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
+        let sources: BTreeMap<String, &dyn EntrySource> =
+            readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
         let view = Arc::new(past::fold_to(&sources, self.cache.as_ref(), size)?);
         let mut kept = self.lock_past();
         kept.insert(0, (size, Arc::clone(&view)));

@@ -29,7 +29,14 @@ impl Node {
     /// Makes a data directory at `root` and starts a node there.
     pub fn init(root: &Path) -> Self {
         let now: Time = NOW.parse().unwrap();
-        let options = InitOptions { node: "test".into(), source: SourceSettings::Embedded, admin: "root".into(), settings: None, further_node_keys: Vec::new(), now };
+        let options = InitOptions {
+            node: "test".into(),
+            source: SourceSettings::Embedded,
+            admin: "root".into(),
+            settings: None,
+            further_node_keys: Vec::new(),
+            now,
+        };
         let made = DataDir::init(root, options).unwrap();
         Self::start(made.data_dir, made.admin_token.unwrap())
     }
@@ -49,7 +56,10 @@ impl Node {
 
     /// Ingests files with their recorded times.
     pub fn backfill(&self, files: &[&Path]) -> Result<Report, IngestError> {
-        let files = files.iter().map(|path| FileSource { name: path.display().to_string(), path: path.to_path_buf() }).collect();
+        let files = files
+            .iter()
+            .map(|path| FileSource { name: path.display().to_string(), path: path.to_path_buf() })
+            .collect();
         block_on(ingest_recorded(&self.handle, files, None, &|_, _| {}))
     }
 
@@ -75,7 +85,12 @@ impl Node {
 
     /// Sizes and roots of all ledgers.
     pub fn roots(&self) -> Vec<(String, u64, String)> {
-        self.handle.shared().readers().into_iter().map(|(name, reader)| (name, reader.size(), reader.root().to_string())).collect()
+        self.handle
+            .shared()
+            .readers()
+            .into_iter()
+            .map(|(name, reader)| (name, reader.size(), reader.root().to_string()))
+            .collect()
     }
 
     /// Stops it as SIGTERM would.

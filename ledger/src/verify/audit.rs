@@ -49,13 +49,7 @@ impl AuditReport {
     }
 
     pub(super) fn new(size: u64, root: Hash) -> Self {
-        Self {
-            size,
-            root,
-            entries_checked: 0,
-            problems: Vec::new(),
-            problems_found: 0,
-        }
+        Self { size, root, entries_checked: 0, problems: Vec::new(), problems_found: 0 }
     }
 
     pub(super) fn add(&mut self, problem: Problem) {
@@ -72,11 +66,7 @@ pub type OnProgress<'a> = &'a (dyn Fn(AuditProgress) + Sync);
 /// Checks everything in a ledger's directory, or in an export: every entry, hash, checkpoint and signature,
 /// on all cores. Only the key is trusted. What is wrong is in the report; an error is returned only where
 /// nothing can be read at all, or where the ledger is not the key's.
-pub fn audit(
-    dir: &Path,
-    key: &VerifierKey,
-    progress: OnProgress<'_>,
-) -> Result<AuditReport, Error> {
+pub fn audit(dir: &Path, key: &VerifierKey, progress: OnProgress<'_>) -> Result<AuditReport, Error> {
     audit_on(&(Arc::new(OsDisk) as Arc<dyn Disk>), dir, key, progress)
 }
 
@@ -103,11 +93,7 @@ pub(super) fn is_export(disk: &dyn Disk, dir: &Path) -> Result<bool, Error> {
 
 /// An error met while checking becomes a problem where it is damage; others end the audit.
 pub(super) fn as_problem(error: Error) -> Result<Problem, Error> {
-    if let Error::Damage(damage) = error {
-        Ok(*damage)
-    } else {
-        Err(error)
-    }
+    if let Error::Damage(damage) = error { Ok(*damage) } else { Err(error) }
 }
 
 /// How many threads an audit uses.

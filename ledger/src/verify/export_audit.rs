@@ -38,15 +38,8 @@ pub(super) fn audit_export(
         // A checkpoint that cannot be read or was not signed by the key leaves nothing to check against.
         Err(Error::Note(error)) => {
             let mut report = AuditReport::new(0, crate::tree::EMPTY_ROOT);
-            let kind = DamageKind::Checkpoint {
-                position: 0,
-                why: error.to_string(),
-            };
-            report.add(Damage {
-                file: dir.join("checkpoint"),
-                offset: 0,
-                kind,
-            });
+            let kind = DamageKind::Checkpoint { position: 0, why: error.to_string() };
+            report.add(Damage { file: dir.join("checkpoint"), offset: 0, kind });
             return Ok(report);
         }
         Err(error) => return Err(error),
@@ -67,9 +60,7 @@ pub(super) fn audit_export(
             report.add(problem);
         }
     }
-    report
-        .problems
-        .sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
+    report.problems.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     // A file found wrong as a bundle is met again as a file.
     report.problems.dedup();
     report.problems_found = report.problems.len() as u64;
@@ -77,11 +68,7 @@ pub(super) fn audit_export(
 }
 
 /// Reads every bundle, and with it every hash tile.
-fn check_bundles(
-    export: &ExportReader,
-    report: &mut AuditReport,
-    progress: OnProgress<'_>,
-) -> Result<(), Error> {
+fn check_bundles(export: &ExportReader, report: &mut AuditReport, progress: OnProgress<'_>) -> Result<(), Error> {
     let size = export.size();
     let bundles = size.div_ceil(TILE_WIDTH);
     let next = AtomicU64::new(0);
@@ -106,10 +93,7 @@ fn check_bundles(
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.0 += checked;
                     found.1.append(&mut errors);
-                    progress(AuditProgress {
-                        entries_checked: found.0,
-                        size,
-                    });
+                    progress(AuditProgress { entries_checked: found.0, size });
                 }
             });
         }
@@ -126,11 +110,7 @@ fn check_bundles(
 fn list_files(disk: &dyn Disk, dir: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
     for name in disk.list(dir).at("list", dir)? {
         let path = dir.join(name);
-        if disk
-            .stat(&path)
-            .at("examine", &path)?
-            .is_some_and(|stat| stat.is_dir)
-        {
+        if disk.stat(&path).at("examine", &path)?.is_some_and(|stat| stat.is_dir) {
             list_files(disk, &path, found)?;
         } else {
             found.push(path);
@@ -141,24 +121,10 @@ fn list_files(disk: &dyn Disk, dir: &Path, found: &mut Vec<PathBuf>) -> Result<(
 
 /// Checks a file by its name: whether it is a tile of some size up to this one, with the hashes or entries
 /// that it should have.
-fn check_file(
-    disk: &dyn Disk,
-    export: &ExportReader,
-    file: &Path,
-) -> Result<Option<Damage>, Error> {
+fn check_file(disk: &dyn Disk, export: &ExportReader, file: &Path) -> Result<Option<Damage>, Error> {
     let size = export.size();
-    let problem = |offset: usize, kind| {
-        Ok(Some(Damage {
-            file: file.to_owned(),
-            offset: offset as u64,
-            kind,
-        }))
-    };
-    let name = file
-        .strip_prefix(export.dir())
-        .ok()
-        .and_then(Path::to_str)
-        .unwrap_or_default();
+    let problem = |offset: usize, kind| Ok(Some(Damage { file: file.to_owned(), offset: offset as u64, kind }));
+    let name = file.strip_prefix(export.dir()).ok().and_then(Path::to_str).unwrap_or_default();
     if name == "checkpoint" || file.extension().is_some_and(|extension| extension == "tmp") {
         return Ok(None);
     }
@@ -169,11 +135,7 @@ fn check_file(
     if !path.exists_at(size) {
         return Ok(None);
     }
-    let level = if let TileKind::Hashes(level) = path.kind {
-        level
-    } else {
-        0
-    };
+    let level = if let TileKind::Hashes(level) = path.kind { level } else { 0 };
     let tile = match export.hashes(level, path.index) {
         Ok(tile) => tile,
         Err(error) => return as_problem(error).map(Some),
@@ -183,28 +145,18 @@ fn check_file(
     match path.kind {
         TileKind::Hashes(_) => {
             let expected: Vec<u8> = expected.iter().flat_map(|hash| hash.0).collect();
-            if bytes == expected {
-                Ok(None)
-            } else {
-                problem(0, DamageKind::Tile)
-            }
+            if bytes == expected { Ok(None) } else { problem(0, DamageKind::Tile) }
         }
         // The whole bundles were read already.
-        TileKind::Entries if Some(path) == TilePath::at_size(path.kind, path.index, size) => {
-            Ok(None)
-        }
+        TileKind::Entries if Some(path) == TilePath::at_size(path.kind, path.index, size) => Ok(None),
         TileKind::Entries => {
             let entries = match split_bundle(&bytes, path.width) {
                 Ok(entries) => entries,
                 Err(offset) => return problem(offset, DamageKind::Tile),
             };
             let wrong = (path.index * TILE_WIDTH..).zip(entries.iter().zip(expected));
-            let wrong = wrong
-                .into_iter()
-                .find(|(_, ((_, entry), leaf))| leaf_hash(entry) != **leaf);
-            wrong.map_or(Ok(None), |(position, ((offset, _), _))| {
-                problem(*offset, DamageKind::Entry { position })
-            })
+            let wrong = wrong.into_iter().find(|(_, ((_, entry), leaf))| leaf_hash(entry) != **leaf);
+            wrong.map_or(Ok(None), |(position, ((offset, _), _))| problem(*offset, DamageKind::Entry { position }))
         }
     }
 }

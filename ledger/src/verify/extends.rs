@@ -32,11 +32,7 @@ pub struct ExtendsReport {
 ///
 /// What the proof is made of is stored hashes; that the entries are those of the present root is for
 /// [`super::audit`] to say.
-pub fn audit_extends(
-    dir: &Path,
-    old_checkpoint: &str,
-    key: &VerifierKey,
-) -> Result<ExtendsReport, Error> {
+pub fn audit_extends(dir: &Path, old_checkpoint: &str, key: &VerifierKey) -> Result<ExtendsReport, Error> {
     let old = checkpoint(old_checkpoint, key)?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let source: Box<dyn EntrySource> = if is_export(disk.as_ref(), dir)? {
@@ -45,18 +41,9 @@ pub fn audit_extends(
         Box::new(Reader::open_on(disk, dir, key)?)
     };
     let (size, root) = (source.size(), source.root());
-    let report = ExtendsReport {
-        old_size: old.size(),
-        old_root: old.root(),
-        size,
-        root,
-    };
+    let report = ExtendsReport { old_size: old.size(), old_root: old.root(), size, root };
     if old.size() > size {
-        return Err(super::VerifyError::Order {
-            old: old.size(),
-            new: size,
-        }
-        .into());
+        return Err(super::VerifyError::Order { old: old.size(), new: size }.into());
     }
     let proof = source.consistency_proof(old.size(), size)?;
     consistency(old.size(), &old.root(), size, &root, &proof)?;

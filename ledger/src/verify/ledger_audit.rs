@@ -20,10 +20,7 @@ use crate::{
     derived::{DerivedFiles, TreeView},
     disk::{Access, Disk},
     error::{Damage, DamageKind, Error, IoContext as _},
-    layout::{
-        check_identity, head_path, list_segments, open_segment, parse_segment_name, segment_path,
-        segments_dir,
-    },
+    layout::{check_identity, head_path, list_segments, open_segment, parse_segment_name, segment_path, segments_dir},
     note::VerifierKey,
     recovery::{Head, read_head},
     tile::TILE_HEIGHT,
@@ -54,31 +51,14 @@ pub(super) fn audit_ledger(
         None => AuditReport::new(0, EMPTY_ROOT),
     };
     let files = DerivedFiles::new(Arc::clone(disk), dir, Access::Read);
-    let against = Against {
-        dir,
-        key,
-        files: &files,
-    };
-    let mut merge = Merge {
-        against: &against,
-        head,
-        report,
-        frontier: Frontier::new(),
-        is_broken: false,
-        progress,
-    };
+    let against = Against { dir, key, files: &files };
+    let mut merge = Merge { against: &against, head, report, frontier: Frontier::new(), is_broken: false, progress };
     merge.check_names(disk.as_ref(), &segments)?;
     // What lies beyond the head was never acknowledged, or is being written now. Without a head the last
     // segment counts to its end.
     let last = segments.last().copied().unwrap_or(0);
-    let limit = merge
-        .head
-        .as_ref()
-        .map_or((last, u64::MAX), |head| (head.segment, head.end));
-    let segments: Vec<u64> = segments
-        .into_iter()
-        .filter(|first| *first <= limit.0)
-        .collect();
+    let limit = merge.head.as_ref().map_or((last, u64::MAX), |head| (head.segment, head.end));
+    let segments: Vec<u64> = segments.into_iter().filter(|first| *first <= limit.0).collect();
     let walker = Walker::new(disk.as_ref(), dir, segments, limit);
     let mut merge = run(walker, merge)?;
     merge.finish();
@@ -109,12 +89,7 @@ struct Order<'a, 'b> {
 fn run<'a, 'b>(walker: Walker<'_>, merge: Merge<'a, 'b>) -> Result<Merge<'a, 'b>, Error> {
     let against = merge.against;
     let walker = Mutex::new(walker);
-    let order = Mutex::new(Order {
-        merge,
-        next: 0,
-        early: BTreeMap::new(),
-        error: None,
-    });
+    let order = Mutex::new(Order { merge, next: 0, early: BTreeMap::new(), error: None });
     std::thread::scope(|scope| {
         for _ in 0..threads() {
             scope.spawn(|| {
@@ -167,53 +142,26 @@ impl Merge<'_, '_> {
         let dir = segments_dir(self.against.dir);
         for name in disk.list(&dir).at("list", &dir)? {
             if parse_segment_name(&name).is_none() {
-                self.report.add(Damage {
-                    file: dir.join(name),
-                    offset: 0,
-                    kind: DamageKind::Unknown,
-                });
+                self.report.add(Damage { file: dir.join(name), offset: 0, kind: DamageKind::Unknown });
             }
         }
         let wanted = [Some(0), self.head.as_ref().map(|head| head.segment)];
-        for position in wanted
-            .into_iter()
-            .flatten()
-            .filter(|first| !segments.contains(first))
-        {
+        for position in wanted.into_iter().flatten().filter(|first| !segments.contains(first)) {
             let kind = DamageKind::SegmentMissing { position };
-            self.report.add(Damage {
-                file: dir.clone(),
-                offset: 0,
-                kind,
-            });
+            self.report.add(Damage { file: dir.clone(), offset: 0, kind });
         }
         if self.head.is_none() {
-            self.report.add(Damage {
-                file: head_path(self.against.dir),
-                offset: 0,
-                kind: DamageKind::Head,
-            });
+            self.report.add(Damage { file: head_path(self.against.dir), offset: 0, kind: DamageKind::Head });
         }
         Ok(())
     }
 
     fn segment_problem(&mut self, segment: u64, offset: u64, kind: DamageKind) {
-        self.report.add(Damage {
-            file: segment_path(self.against.dir, segment),
-            offset,
-            kind,
-        });
+        self.report.add(Damage { file: segment_path(self.against.dir, segment), offset, kind });
     }
 
     fn unit(&mut self, checked: Checked) -> Result<(), Error> {
-        let Checked {
-            unit,
-            pieces,
-            problems,
-            entries,
-            is_broken,
-            ends_with_checkpoint,
-        } = checked;
+        let Checked { unit, pieces, problems, entries, is_broken, ends_with_checkpoint } = checked;
         if unit.opens {
             self.open(unit.segment, unit.header.as_ref());
         }
@@ -226,27 +174,14 @@ impl Merge<'_, '_> {
         }
         // Checkpoints first: they compare with the tree as it was before the unit.
         for piece in &pieces {
-            if let Piece::Checkpoint {
-                offset,
-                checkpoint,
-                before,
-            } = piece
-            {
+            if let Piece::Checkpoint { offset, checkpoint, before } = piece {
                 let mut edge = self.frontier.clone();
                 for (height, hash) in before {
                     edge.push_with(*height, *hash, |_, _| ());
                 }
                 if edge.root() != checkpoint.root() {
                     let (size, computed, signed) = (edge.size(), edge.root(), checkpoint.root());
-                    self.segment_problem(
-                        unit.segment,
-                        *offset,
-                        DamageKind::Root {
-                            size,
-                            computed,
-                            signed,
-                        },
-                    );
+                    self.segment_problem(unit.segment, *offset, DamageKind::Root { size, computed, signed });
                 }
             }
         }
@@ -262,18 +197,13 @@ impl Merge<'_, '_> {
         }
         self.is_broken = is_broken;
         let size = self.report.size.max(self.report.entries_checked);
-        (self.progress)(AuditProgress {
-            entries_checked: self.report.entries_checked,
-            size,
-        });
+        (self.progress)(AuditProgress { entries_checked: self.report.entries_checked, size });
         Ok(())
     }
 
     /// A segment's header must be signed for the tree before it.
     fn open(&mut self, first: u64, block: Option<&Block>) {
-        let signed = block
-            .map(|block| &block.checkpoint)
-            .filter(|signed| signed.verify(self.against.key).is_ok());
+        let signed = block.map(|block| &block.checkpoint).filter(|signed| signed.verify(self.against.key).is_ok());
         let Some(signed) = signed else {
             self.segment_problem(first, 0, DamageKind::SegmentHeader);
             self.is_broken |= first != self.frontier.size();
@@ -286,25 +216,15 @@ impl Merge<'_, '_> {
         if !self.is_broken {
             let size = self.frontier.size();
             let kind = if is_joined {
-                DamageKind::Root {
-                    size,
-                    computed: self.frontier.root(),
-                    signed: signed.root(),
-                }
+                DamageKind::Root { size, computed: self.frontier.root(), signed: signed.root() }
             } else {
                 DamageKind::SegmentMissing { position: size }
             };
             self.segment_problem(first, 0, kind);
         }
         // The stored edge is as good as the entries where it gives the root that was signed.
-        let view = TreeView {
-            files: self.against.files,
-            cache: &TileCache::default(),
-            size: first,
-        };
-        let edge = Frontier::load(first, &view)
-            .ok()
-            .filter(|edge| edge.root() == signed.root());
+        let view = TreeView { files: self.against.files, cache: &TileCache::default(), size: first };
+        let edge = Frontier::load(first, &view).ok().filter(|edge| edge.root() == signed.root());
         self.is_broken = edge.is_none();
         if let Some(edge) = edge {
             self.frontier = edge;
@@ -343,18 +263,10 @@ impl Merge<'_, '_> {
         } else if size != head_size {
             DamageKind::BelowHead { size, head_size }
         } else if computed != signed {
-            DamageKind::Root {
-                size,
-                computed,
-                signed,
-            }
+            DamageKind::Root { size, computed, signed }
         } else {
             return;
         };
-        self.report.add(Damage {
-            file: head_path(self.against.dir),
-            offset: 0,
-            kind,
-        });
+        self.report.add(Damage { file: head_path(self.against.dir), offset: 0, kind });
     }
 }

@@ -56,13 +56,7 @@ pub enum VerifyError {
 }
 
 /// Checks that the leaf at `position` is in the tree of `size` leaves with `root`.
-pub fn inclusion(
-    position: u64,
-    size: u64,
-    leaf: &Hash,
-    proof: &[Hash],
-    root: &Hash,
-) -> Result<(), VerifyError> {
+pub fn inclusion(position: u64, size: u64, leaf: &Hash, proof: &[Hash], root: &Hash) -> Result<(), VerifyError> {
     if position >= size {
         return Err(VerifyError::Position { position, size });
     }
@@ -93,13 +87,7 @@ pub fn inclusion(
 }
 
 /// Checks that the tree of `old` leaves with `old_root` is a prefix of the tree of `new` with `new_root`.
-pub fn consistency(
-    old: u64,
-    old_root: &Hash,
-    new: u64,
-    new_root: &Hash,
-    proof: &[Hash],
-) -> Result<(), VerifyError> {
+pub fn consistency(old: u64, old_root: &Hash, new: u64, new_root: &Hash, proof: &[Hash]) -> Result<(), VerifyError> {
     if old > new {
         return Err(VerifyError::Order { old, new });
     }
@@ -111,11 +99,8 @@ pub fn consistency(
         return expect(*old_root, if old == 0 { &EMPTY_ROOT } else { new_root });
     }
     // Where the old tree is one complete subtree, its root is known and the proof leaves it out.
-    let (first, rest) = if old.is_power_of_two() {
-        (old_root, proof)
-    } else {
-        proof.split_first().ok_or(length.clone())?
-    };
+    let (first, rest) =
+        if old.is_power_of_two() { (old_root, proof) } else { proof.split_first().ok_or(length.clone())? };
     let (mut index, mut last) = (old - 1, new - 1);
     while index & 1 == 1 {
         index >>= 1;
@@ -147,14 +132,7 @@ pub fn consistency(
 }
 
 fn expect(computed: Hash, expected: &Hash) -> Result<(), VerifyError> {
-    if computed == *expected {
-        Ok(())
-    } else {
-        Err(VerifyError::Root {
-            computed,
-            expected: *expected,
-        })
-    }
+    if computed == *expected { Ok(()) } else { Err(VerifyError::Root { computed, expected: *expected }) }
 }
 
 /// Reads a signed checkpoint and checks that `key` signed it under its origin.
@@ -168,7 +146,5 @@ pub fn checkpoint(note: &str, key: &VerifierKey) -> Result<SignedCheckpoint, Not
 pub fn cosignature(note: &str, witness: &VerifierKey) -> Result<u64, NoteError> {
     let verified = Note::parse(note.as_bytes())?.verify(std::slice::from_ref(witness))?;
     let time = verified.first().and_then(|signature| signature.time);
-    time.ok_or_else(|| NoteError::Unsigned {
-        expected: witness.to_string(),
-    })
+    time.ok_or_else(|| NoteError::Unsigned { expected: witness.to_string() })
 }

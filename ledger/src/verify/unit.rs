@@ -13,11 +13,11 @@ use crate::{
     derived::{DerivedFiles, INDEX_STEP},
     disk::{Access, Disk, DiskFile},
     error::{Damage, DamageKind, Error, IoContext as _},
-    frame::{FRAME_HEAD_BYTES, Fault, FrameHead, FrameKind},
+    frame::{FRAME_HEAD_BYTES, FrameHead, FrameKind},
     hash::Hash,
     layout::{SEGMENT_DATA_AT, level_path, open_segment, segment_path},
     note::VerifierKey,
-    reader::fault_kind,
+    scanner::Fault,
     tile::TILE_HEIGHT,
     tree::node_hash,
 };
@@ -76,20 +76,8 @@ struct Current {
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(
-        disk: &'a dyn Disk,
-        dir: &'a Path,
-        segments: Vec<u64>,
-        limit: (u64, u64),
-    ) -> Self {
-        Self {
-            disk,
-            dir,
-            segments: segments.into_iter(),
-            limit,
-            current: None,
-            number: 0,
-        }
+    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path, segments: Vec<u64>, limit: (u64, u64)) -> Self {
+        Self { disk, dir, segments: segments.into_iter(), limit, current: None, number: 0 }
     }
 
     /// The next unit, or nothing at the end.
@@ -102,11 +90,7 @@ impl<'a> Walker<'a> {
             },
         };
         let path = segment_path(self.dir, current.first);
-        let limit = if current.first == self.limit.0 {
-            self.limit.1
-        } else {
-            u64::MAX
-        };
+        let limit = if current.first == self.limit.0 { self.limit.1 } else { u64::MAX };
         let mut unit = Unit {
             number: self.number,
             segment: current.first,
@@ -169,9 +153,7 @@ impl Current {
                 continue;
             }
             let read_at = self.offset + unit.bytes.len() as u64;
-            let wanted = usize::try_from(limit.saturating_sub(read_at))
-                .unwrap_or(usize::MAX)
-                .min(READ_BYTES);
+            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(READ_BYTES);
             let filled = self.file.read_full_at(&mut self.block[..wanted], read_at)?;
             unit.bytes.extend_from_slice(&self.block[..filled]);
             if filled == 0 {
@@ -189,11 +171,7 @@ pub(super) enum Piece {
     /// A complete aligned subtree.
     Subtree { height: u8, hash: Hash },
     /// A checkpoint frame, signed well and of the right size, whose root the merge has to compare.
-    Checkpoint {
-        offset: u64,
-        checkpoint: Box<SignedCheckpoint>,
-        before: Vec<(u8, Hash)>,
-    },
+    Checkpoint { offset: u64, checkpoint: Box<SignedCheckpoint>, before: Vec<(u8, Hash)> },
 }
 
 /// A unit after its check.
@@ -231,15 +209,11 @@ pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error>
             unit,
         },
         stored: Vec::new(),
+        indexed: Vec::new().into_iter(),
     };
     check.run()?;
     let mut done = check.done;
-    done.pieces.extend(
-        check
-            .subtrees
-            .into_iter()
-            .map(|(height, hash)| Piece::Subtree { height, hash }),
-    );
+    done.pieces.extend(check.subtrees.into_iter().map(|(height, hash)| Piece::Subtree { height, hash }));
     Ok(done)
 }
 
@@ -252,6 +226,8 @@ struct Check<'a> {
     done: Checked,
     /// The leaf hashes that the tree files have for the unit.
     stored: Vec<Hash>,
+    /// Where the index says that the unit's entries lie, every sixteenth.
+    indexed: std::vec::IntoIter<u64>,
 }
 
 impl Check<'_> {
@@ -268,12 +244,7 @@ impl Check<'_> {
                 // Where the frame after a wrong one is wrong too, it is the length that cannot be followed;
                 // where the type is wrong, the count of entries.
                 if !was_wrong {
-                    self.problem(
-                        offset,
-                        DamageKind::FrameChecksum {
-                            position: self.position,
-                        },
-                    );
+                    self.problem(offset, DamageKind::FrameChecksum { position: self.position });
                 }
                 if was_wrong || head.fits_other_kind(frame) {
                     self.done.is_broken = true;
@@ -294,33 +265,35 @@ impl Check<'_> {
         if let Some((offset, fault)) = self.done.unit.fault {
             self.done.is_broken = true;
             if !was_wrong {
-                self.problem(offset, fault_kind(fault, self.position));
+                self.problem(offset, fault.kind(self.position));
             }
         }
         Ok(())
     }
 
     fn problem(&mut self, offset: u64, kind: DamageKind) {
-        self.done.problems.push(Damage {
-            file: self.path.clone(),
-            offset,
-            kind,
-        });
+        self.done.problems.push(Damage { file: self.path.clone(), offset, kind });
     }
 
-    /// Reads the stored leaf hashes of the unit in one go.
+    /// Reads what the files hold for the unit, leaf hashes and offsets, in one go.
     fn load_stored(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let (mut at, mut entries) = (0, 0);
         while let Some(head) = FrameHead::parse(&bytes[at..]) {
             entries += usize::from(head.kind == FrameKind::Entry);
             at += head.frame_bytes();
         }
-        match self.against.files.hashes(0, self.done.unit.first, entries) {
+        let (files, first) = (self.against.files, self.done.unit.first);
+        match files.hashes(0, first, entries) {
             Ok(stored) => self.stored = stored,
             Err(Error::Damage(damage)) => self.done.problems.push(*damage),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                self.stored_wrong(0, self.done.unit.first);
-            }
+            Err(error) if is_absent(&error) => self.stored_wrong(0, first),
+            Err(error) => return Err(error),
+        }
+        let indexed = first.next_multiple_of(INDEX_STEP);
+        match files.offsets(indexed, entries.div_ceil(16)) {
+            Ok(offsets) => self.indexed = offsets.into_iter(),
+            // Each entry that should be in it is then a problem.
+            Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -328,19 +301,12 @@ impl Check<'_> {
 
     fn stored_wrong(&mut self, level: u8, index: u64) {
         let kind = DamageKind::TreeHash { level, index };
-        self.done.problems.push(Damage {
-            file: level_path(self.against.dir, level),
-            offset: index * 32,
-            kind,
-        });
+        self.done.problems.push(Damage { file: level_path(self.against.dir, level), offset: index * 32, kind });
     }
 
     fn entry(&mut self, offset: u64, frame: &[u8], fits: bool) -> Result<(), Error> {
         let position = self.position;
-        let stored = usize::try_from(position - self.done.unit.first)
-            .ok()
-            .and_then(|at| self.stored.get(at))
-            .copied();
+        let stored = usize::try_from(position - self.done.unit.first).ok().and_then(|at| self.stored.get(at)).copied();
         let computed = Hash::of(&frame[FRAME_HEAD_BYTES - 1..]);
         let leaf = match stored {
             // For an entry already known to be wrong the stored hash stands in, so that whatever else is
@@ -352,21 +318,9 @@ impl Check<'_> {
             }
             _ => computed,
         };
-        if position.is_multiple_of(INDEX_STEP) {
-            match self.against.files.offset(position) {
-                Ok(found) if found == offset => {}
-                Err(Error::Io { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::Io {
-                        action: "read",
-                        path: self.against.dir.join("index"),
-                        source,
-                    });
-                }
-                Ok(_) | Err(_) => {
-                    let damage = self.against.files.index_damage(position).damage().cloned();
-                    self.done.problems.extend(damage);
-                }
-            }
+        if position.is_multiple_of(INDEX_STEP) && self.indexed.next() != Some(offset) {
+            let damage = self.against.files.index_damage(position).damage().cloned();
+            self.done.problems.extend(damage);
         }
         self.position += 1;
         self.done.entries += 1;
@@ -397,26 +351,17 @@ impl Check<'_> {
         let position = self.position;
         let checkpoint = str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| {
-                super::checkpoint(text, self.against.key).map_err(|error| error.to_string())
-            });
+            .and_then(|text| super::checkpoint(text, self.against.key).map_err(|error| error.to_string()));
         match checkpoint {
             Err(why) => self.problem(offset, DamageKind::Checkpoint { position, why }),
             Ok(checkpoint) if checkpoint.size() != position => {
-                let kind = DamageKind::CheckpointSize {
-                    stated: checkpoint.size(),
-                    counted: position,
-                };
+                let kind = DamageKind::CheckpointSize { stated: checkpoint.size(), counted: position };
                 self.problem(offset, kind);
             }
             Ok(checkpoint) => {
                 let before = self.subtrees.clone();
                 let checkpoint = Box::new(checkpoint);
-                self.done.pieces.push(Piece::Checkpoint {
-                    offset,
-                    checkpoint,
-                    before,
-                });
+                self.done.pieces.push(Piece::Checkpoint { offset, checkpoint, before });
             }
         }
     }
@@ -431,18 +376,17 @@ pub(super) fn check_stored(
 ) -> Result<Option<Damage>, Error> {
     let wrong = || {
         let kind = DamageKind::TreeHash { level, index };
-        Some(Damage {
-            file: level_path(against.dir, level),
-            offset: index * 32,
-            kind,
-        })
+        Some(Damage { file: level_path(against.dir, level), offset: index * 32, kind })
     };
     match against.files.hashes(level, index, 1) {
         Ok(stored) if stored.first() == Some(computed) => Ok(None),
         Ok(_) | Err(Error::Damage(_)) => Ok(wrong()),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(wrong())
-        }
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(wrong()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file is not there at all.
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }

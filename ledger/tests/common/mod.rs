@@ -30,9 +30,7 @@ pub fn verifier() -> VerifierKey {
 
 /// Small segments, so that a few batches go over several.
 pub fn options() -> Options {
-    Options {
-        segment_bytes_max: 4_096,
-    }
+    Options { segment_bytes_max: 4_096 }
 }
 
 /// The entry at a position: lengths vary, so that frames lie at all alignments.

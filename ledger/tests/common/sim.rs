@@ -38,15 +38,8 @@ pub enum Survives {
 
 #[derive(Clone, Debug)]
 enum Node {
-    File {
-        live: Vec<u8>,
-        durable: Vec<u8>,
-        writes: Vec<Write>,
-    },
-    Dir {
-        live: BTreeMap<String, usize>,
-        durable: BTreeMap<String, usize>,
-    },
+    File { live: Vec<u8>, durable: Vec<u8>, writes: Vec<Write> },
+    Dir { live: BTreeMap<String, usize>, durable: BTreeMap<String, usize> },
 }
 
 #[derive(Clone, Debug)]
@@ -94,22 +87,13 @@ fn stopped() -> io::Error {
 
 impl SimDisk {
     pub fn new() -> Self {
-        let root = Node::Dir {
-            live: BTreeMap::new(),
-            durable: BTreeMap::new(),
-        };
+        let root = Node::Dir { live: BTreeMap::new(), durable: BTreeMap::new() };
         Self::of(vec![root])
     }
 
     fn of(nodes: Vec<Node>) -> Self {
-        let state = State {
-            nodes,
-            locks: BTreeSet::new(),
-            operations: 0,
-            fault: None,
-            is_stopped: false,
-            is_lying: false,
-        };
+        let state =
+            State { nodes, locks: BTreeSet::new(), operations: 0, fault: None, is_stopped: false, is_lying: false };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -145,20 +129,12 @@ impl SimDisk {
         let mut nodes = self.state().nodes.clone();
         for node in &mut nodes {
             match node {
-                Node::File {
-                    live,
-                    durable,
-                    writes,
-                } => {
+                Node::File { live, durable, writes } => {
                     match survives {
                         Survives::Nothing => {}
                         Survives::Everything => durable.clone_from(live),
                         Survives::EverySecond => {
-                            writes
-                                .iter()
-                                .skip(1)
-                                .step_by(2)
-                                .for_each(|write| apply(durable, write));
+                            writes.iter().skip(1).step_by(2).for_each(|write| apply(durable, write));
                         }
                     }
                     live.clone_from(durable);
@@ -179,9 +155,7 @@ impl SimDisk {
     pub fn with_file(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let node = state.find(path).unwrap();
-        let Node::File { live, durable, .. } = &mut state.nodes[node] else {
-            panic!("no file")
-        };
+        let Node::File { live, durable, .. } = &mut state.nodes[node] else { panic!("no file") };
         change(live);
         durable.clone_from(live);
     }
@@ -197,11 +171,7 @@ impl SimDisk {
         match state.fault {
             Some((at, fault)) if at == now => {
                 state.is_stopped = true;
-                if fault == Fault::Fail {
-                    Err(stopped())
-                } else {
-                    Ok(Some(fault))
-                }
+                if fault == Fault::Fail { Err(stopped()) } else { Ok(Some(fault)) }
             }
             _ => Ok(None),
         }
@@ -233,9 +203,7 @@ impl State {
     }
 
     fn parent(&mut self, path: &Path) -> io::Result<(&mut BTreeMap<String, usize>, String)> {
-        let node = self
-            .find(path.parent().unwrap())
-            .ok_or(io::ErrorKind::NotFound)?;
+        let node = self.find(path.parent().unwrap()).ok_or(io::ErrorKind::NotFound)?;
         let Node::Dir { live, .. } = &mut self.nodes[node] else {
             return Err(io::ErrorKind::NotADirectory.into());
         };
@@ -262,11 +230,7 @@ impl Disk for SimDisk {
             (Some(node), _) => node,
             (None, _) => {
                 self.change(|state| {
-                    let file = Node::File {
-                        live: Vec::new(),
-                        durable: Vec::new(),
-                        writes: Vec::new(),
-                    };
+                    let file = Node::File { live: Vec::new(), durable: Vec::new(), writes: Vec::new() };
                     state.add(path, file).map(|_| ())
                 })?;
                 self.state().find(path).unwrap()
@@ -275,21 +239,14 @@ impl Disk for SimDisk {
         if self.has_stopped() {
             return Err(stopped());
         }
-        Ok(Arc::new(SimFile {
-            disk: self.clone(),
-            node,
-            holds_lock: Mutex::new(false),
-        }))
+        Ok(Arc::new(SimFile { disk: self.clone(), node, holds_lock: Mutex::new(false) }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         for above in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
             if self.state().find(above).is_none() {
                 self.change(|state| {
-                    let dir = Node::Dir {
-                        live: BTreeMap::new(),
-                        durable: BTreeMap::new(),
-                    };
+                    let dir = Node::Dir { live: BTreeMap::new(), durable: BTreeMap::new() };
                     state.add(above, dir).map(|_| ())
                 })?;
             }
@@ -309,16 +266,8 @@ impl Disk for SimDisk {
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         let state = self.state();
         Ok(state.find(path).map(|node| match &state.nodes[node] {
-            Node::File { live, .. } => Stat {
-                len: live.len() as u64,
-                is_dir: false,
-                mode: 0o600,
-            },
-            Node::Dir { .. } => Stat {
-                len: 0,
-                is_dir: true,
-                mode: 0o700,
-            },
+            Node::File { live, .. } => Stat { len: live.len() as u64, is_dir: false, mode: 0o600 },
+            Node::Dir { .. } => Stat { len: 0, is_dir: true, mode: 0o700 },
         }))
     }
 
@@ -336,10 +285,7 @@ impl Disk for SimDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change(|state| {
             let (names, name) = state.parent(path)?;
-            names
-                .remove(&name)
-                .map(|_| ())
-                .ok_or(io::ErrorKind::NotFound.into())
+            names.remove(&name).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
         })
     }
 
@@ -350,9 +296,7 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.change(|state| {
             let node = state.find(path).ok_or(io::ErrorKind::NotFound)?;
-            let Node::Dir { live, durable } = &mut state.nodes[node] else {
-                panic!("no directory")
-            };
+            let Node::Dir { live, durable } = &mut state.nodes[node] else { panic!("no directory") };
             durable.clone_from(live);
             Ok(())
         })
@@ -361,9 +305,7 @@ impl Disk for SimDisk {
 
 impl SimFile {
     fn write(state: &mut State, node: usize, write: Write) {
-        let Node::File { live, writes, .. } = &mut state.nodes[node] else {
-            panic!("no file")
-        };
+        let Node::File { live, writes, .. } = &mut state.nodes[node] else { panic!("no file") };
         apply(live, &write);
         writes.push(write);
     }
@@ -372,12 +314,8 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state();
-        let Node::File { live, .. } = &state.nodes[self.node] else {
-            panic!("no file")
-        };
-        let rest = live
-            .get(usize::try_from(offset).unwrap()..)
-            .unwrap_or_default();
+        let Node::File { live, .. } = &state.nodes[self.node] else { panic!("no file") };
+        let rest = live.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);
         Ok(len)
@@ -386,21 +324,9 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let fault = SimDisk::step(&mut state)?;
-        let len = if fault == Some(Fault::Torn) {
-            bytes.len() / 2
-        } else {
-            bytes.len()
-        };
-        Self::write(
-            &mut state,
-            self.node,
-            Write::Bytes(offset, bytes[..len].to_vec()),
-        );
-        if fault.is_some() {
-            Err(stopped())
-        } else {
-            Ok(())
-        }
+        let len = if fault == Some(Fault::Torn) { bytes.len() / 2 } else { bytes.len() };
+        Self::write(&mut state, self.node, Write::Bytes(offset, bytes[..len].to_vec()));
+        if fault.is_some() { Err(stopped()) } else { Ok(()) }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -412,23 +338,14 @@ impl DiskFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         let state = self.disk.state();
-        let Node::File { live, .. } = &state.nodes[self.node] else {
-            panic!("no file")
-        };
+        let Node::File { live, .. } = &state.nodes[self.node] else { panic!("no file") };
         Ok(live.len() as u64)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.disk.change(|state| {
             let is_lying = state.is_lying;
-            let Node::File {
-                live,
-                durable,
-                writes,
-            } = &mut state.nodes[self.node]
-            else {
-                panic!("no file")
-            };
+            let Node::File { live, durable, writes } = &mut state.nodes[self.node] else { panic!("no file") };
             if !is_lying {
                 durable.clone_from(live);
                 writes.clear();

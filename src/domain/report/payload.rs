@@ -3,6 +3,8 @@
 //! The payloads of the stack are read leniently: what names the engine, the manifest or what was restored sits in several
 //! places, and extra fields are the producer's own business. What the service says itself is read strictly.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what an event is about is read from the few that say so")]
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -105,7 +107,12 @@ type Read = (Event, About, bool);
 
 /// Reads `data` as the payload of `event_type`. The flag says whether it has effect only under a node key.
 pub(super) fn read(event_type: &str, data: &str, sender: Sender) -> Result<Read, Refusal> {
-    let about = About { event_type: event_type.to_owned(), stack: sender.stack.clone(), actor: sender.actor.clone(), ..About::default() };
+    let about = About {
+        event_type: event_type.to_owned(),
+        stack: sender.stack.clone(),
+        actor: sender.actor.clone(),
+        ..About::default()
+    };
     if command::is_command(event_type) {
         return if sender.enveloped { command(event_type, data, about) } else { Err(envelope_required(event_type)) };
     }
@@ -113,10 +120,16 @@ pub(super) fn read(event_type: &str, data: &str, sender: Sender) -> Result<Read,
         return Ok(saying);
     }
     if !data.trim_start().starts_with('{') {
-        return Err(Refusal::new(Code::WrongType, "data".to_owned(), format!("the payload is not an object: {:?}", quoted(data))));
+        return Err(Refusal::new(
+            Code::WrongType,
+            "data".to_owned(),
+            format!("the payload is not an object: {:?}", quoted(data)),
+        ));
     }
     match event_type {
-        "llm_engine_published" | "llm_warmup_completed" | "llm_warmup_failed" | "llm_rollback_completed" => lifecycle(event_type, data, sender, about),
+        "llm_engine_published" | "llm_warmup_completed" | "llm_warmup_failed" | "llm_rollback_completed" => {
+            lifecycle(event_type, data, sender, about)
+        }
         "llm_backup_recorded" | "llm_backup_verified" | "llm_backup_failed" => backup(event_type, data, sender, about),
         "llm_observability_alert" => provider_alert(data, sender, about),
         "waiver_granted" => reported_waiver(data, about),
@@ -133,7 +146,9 @@ fn envelope_required(event_type: &str) -> Refusal {
     Refusal::new(
         Code::EnvelopeRequired,
         "type".to_owned(),
-        format!("{event_type:?} has effect only in an envelope signed by an enrolled node key; ask for it through the API"),
+        format!(
+            "{event_type:?} has effect only in an envelope signed by an enrolled node key; ask for it through the API"
+        ),
     )
 }
 
@@ -176,8 +191,12 @@ fn saying(event_type: &str, data: &str, sender: &Sender, about: &About) -> Resul
         return Ok(None);
     };
     let about = match &event {
-        Event::Alert(alert) => About { stack: Some(alert.stack.clone()), engine_hash: Some(alert.engine_hash.clone()), ..about },
-        Event::EngineProven(proven) => About { stack: Some(proven.stack.clone()), engine_hash: Some(proven.engine_hash.clone()), ..about },
+        Event::Alert(alert) => {
+            About { stack: Some(alert.stack.clone()), engine_hash: Some(alert.engine_hash.clone()), ..about }
+        }
+        Event::EngineProven(proven) => {
+            About { stack: Some(proven.stack.clone()), engine_hash: Some(proven.engine_hash.clone()), ..about }
+        }
         _ => about,
     };
     Ok(Some((event, about, true)))
@@ -209,18 +228,25 @@ fn lifecycle(event_type: &str, data: &str, sender: Sender, about: About) -> Resu
     let event = if event_type == "llm_rollback_completed" {
         rollback(&fields, artifact, reason)?
     } else {
-        let manifest_fields: ManifestFields = fields.manifest.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        let manifest_fields: ManifestFields =
+            fields.manifest.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         let engine = engine(&fields, artifact, manifest_fields)?;
         let rehearsal = fields.rehearsal.unwrap_or(false);
         match event_type {
             "llm_warmup_completed" => Event::WarmupCompleted { engine, rehearsal },
             "llm_warmup_failed" => Event::WarmupFailed { engine, rehearsal, error: fields.error.map(plain).or(reason) },
-            _ => Event::EnginePublished { engine, manifest: manifest(&fields, data), waivers: fields.waivers.clone().unwrap_or_default() },
+            _ => Event::EnginePublished {
+                engine,
+                manifest: manifest(&fields, data),
+                waivers: fields.waivers.clone().unwrap_or_default(),
+            },
         }
     };
     let engine_hash = match &event {
         Event::RollbackCompleted { restored, .. } => Some(restored.engine_hash.clone()),
-        Event::WarmupCompleted { engine, .. } | Event::WarmupFailed { engine, .. } | Event::EnginePublished { engine, .. } => Some(engine.engine_hash.clone()),
+        Event::WarmupCompleted { engine, .. }
+        | Event::WarmupFailed { engine, .. }
+        | Event::EnginePublished { engine, .. } => Some(engine.engine_hash.clone()),
         _ => None,
     };
     Ok((event, About { stack: Some(stack), engine_hash, actor, ..about }, false))
@@ -234,7 +260,10 @@ fn engine(fields: &Fields<'_>, artifact: Option<Artifact>, manifest: ManifestFie
         .or(manifest.engine_hash)
         .filter(|hash| !hash.is_empty())
         .ok_or_else(|| Refusal::missing("engine_hash"))?;
-    let version = artifact_version.or_else(|| fields.version.clone()).or_else(|| fields.engine_version.clone()).or(manifest.engine_version);
+    let version = artifact_version
+        .or_else(|| fields.version.clone())
+        .or_else(|| fields.engine_version.clone())
+        .or(manifest.engine_version);
     Ok(EngineRef { engine_hash, version })
 }
 
@@ -249,13 +278,20 @@ fn manifest(fields: &Fields<'_>, data: &str) -> Option<Json> {
 /// What was restored: `restored`, `restored_manifest`, or only the event's artifact.
 fn rollback(fields: &Fields<'_>, artifact: Option<Artifact>, reason: Option<String>) -> Result<Event, Refusal> {
     let named = fields.restored.map(|raw| named_engine("restored", raw)).transpose()?.flatten();
-    let manifest_fields: ManifestFields = fields.restored_manifest.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let manifest_fields: ManifestFields =
+        fields.restored_manifest.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let restored = match (named, manifest_fields.engine_hash) {
         (Some(engine), _) => engine,
         (None, Some(engine_hash)) => EngineRef { engine_hash, version: manifest_fields.engine_version },
         (None, None) => engine(fields, artifact, ManifestFields::default())?,
     };
-    let replaced = fields.from.or(fields.replaced).map(|raw| named_engine("from", raw)).transpose()?.flatten().map(|engine| engine.engine_hash);
+    let replaced = fields
+        .from
+        .or(fields.replaced)
+        .map(|raw| named_engine("from", raw))
+        .transpose()?
+        .flatten()
+        .map(|engine| engine.engine_hash);
     Ok(Event::RollbackCompleted { restored, replaced, manifest: fields.restored_manifest.map(Json::from), reason })
 }
 
@@ -264,9 +300,15 @@ fn named_engine(field: &str, raw: &RawValue) -> Result<Option<EngineRef>, Refusa
     if let Ok(hash) = serde_json::from_str::<String>(raw.get()) {
         return Ok(Some(EngineRef { engine_hash: hash, version: None }));
     }
-    let artifact: Option<Artifact> = serde_json::from_str(raw.get())
-        .map_err(|_| Refusal::new(Code::WrongType, field.to_owned(), format!("field `{field}` is neither an artifact nor a hash: {}", quoted(raw.get()))))?;
-    Ok(artifact.and_then(|artifact| artifact.hash.map(|engine_hash| EngineRef { engine_hash, version: artifact.version })))
+    let artifact: Option<Artifact> = serde_json::from_str(raw.get()).map_err(|_discarded| {
+        Refusal::new(
+            Code::WrongType,
+            field.to_owned(),
+            format!("field `{field}` is neither an artifact nor a hash: {}", quoted(raw.get())),
+        )
+    })?;
+    Ok(artifact
+        .and_then(|artifact| artifact.hash.map(|engine_hash| EngineRef { engine_hash, version: artifact.version })))
 }
 
 /// A JSON text as a person would read it: a string without its quotes, anything else as it is.
@@ -309,7 +351,9 @@ fn provider_alert(data: &str, sender: Sender, about: About) -> Result<Read, Refu
     let alert: ProviderAlert<'_> = typed(data)?;
     let value = alert.queue_delay_us.or(alert.tokens_total).or(alert.cost_usd);
     let limit = alert.threshold.or(alert.budget_usd);
-    let measured = value.map(|value| limit.map_or_else(|| plain(value), |limit| format!("{} (threshold {})", plain(value), plain(limit))));
+    let measured = value.map(|value| {
+        limit.map_or_else(|| plain(value), |limit| format!("{} (threshold {})", plain(value), plain(limit)))
+    });
     let engine_hash = sender.artifact.and_then(|artifact| artifact.hash);
     Ok((Event::ProviderAlert { reason: alert.reason, measured }, About { engine_hash, ..about }, false))
 }
@@ -328,6 +372,11 @@ struct ReportedWaiver {
 fn reported_waiver(data: &str, about: About) -> Result<Read, Refusal> {
     let waiver: ReportedWaiver = typed(data)?;
     let expires = waiver.expires_at.as_deref().map(|text| super::timestamp("expires_at", text)).transpose()?;
-    let event = Event::WaiverReported { waiver_id: waiver.waiver_id, owner: waiver.owner, justification: waiver.justification, expires };
+    let event = Event::WaiverReported {
+        waiver_id: waiver.waiver_id,
+        owner: waiver.owner,
+        justification: waiver.justification,
+        expires,
+    };
     Ok((event, about, false))
 }

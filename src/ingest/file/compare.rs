@@ -26,7 +26,13 @@ impl Comparer {
             let size = reader.size();
             reader.entries(progress.first_position..size)
         });
-        Ok(Self { name: identity.name.clone(), ledger: ledger.to_owned(), number, last_line: progress.map_or(0, |progress| progress.last_line), entries })
+        Ok(Self {
+            name: identity.name.clone(),
+            ledger: ledger.to_owned(),
+            number,
+            last_line: progress.map_or(0, |progress| progress.last_line),
+            entries,
+        })
     }
 
     /// The last line that is here.
@@ -41,7 +47,8 @@ impl Comparer {
         }
         let Some(entries) = &mut self.entries else { return Ok(true) };
         for entry in entries {
-            let (position, entry) = entry.map_err(|source| crate::sequencer::SequencerError::Ledger { ledger: self.ledger.clone(), source })?;
+            let (position, entry) = entry
+                .map_err(|source| crate::sequencer::SequencerError::Ledger { ledger: self.ledger.clone(), source })?;
             let Ok(found) = leaf::split(&entry) else { continue };
             if found.header.file != Some(self.number) || found.header.line.is_none_or(|number| number < line) {
                 continue;

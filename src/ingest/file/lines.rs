@@ -135,7 +135,12 @@ impl Lines {
     /// The next line.
     pub(super) fn line(&mut self) -> Result<Option<Line>, IngestError> {
         let mut bytes = Vec::new();
-        let read = self.reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).map_err(|source| IngestError::Read { name: self.name.clone(), source })?;
+        let read = self
+            .reader
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut bytes)
+            .map_err(|source| IngestError::Read { name: self.name.clone(), source })?;
         if read == 0 {
             return Ok(None);
         }

@@ -30,7 +30,12 @@ struct Stream {
 }
 
 /// Takes whole files with the times that their lines state; `until` defaults to the present.
-pub async fn ingest_recorded(handle: &Handle, files: Vec<FileSource>, until: Option<Time>, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Report, IngestError> {
+pub async fn ingest_recorded(
+    handle: &Handle,
+    files: Vec<FileSource>,
+    until: Option<Time>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, IngestError> {
     if handle.is_kafka() {
         return Err(IngestError::RecordedNeedsEmbedded);
     }
@@ -63,7 +68,13 @@ pub async fn ingest_recorded(handle: &Handle, files: Vec<FileSource>, until: Opt
 async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, until: Time) -> Result<Time, IngestError> {
     let (known, last_cut) = {
         let governance = handle.shared().governance();
-        let known = governance.files.values().find(|known| known.ledger == identity.kind.ledger() && known.first_line_sha256 == identity.first_line_sha256).map(|known| known.file);
+        let known = governance
+            .files
+            .values()
+            .find(|known| {
+                known.ledger == identity.kind.ledger() && known.first_line_sha256 == identity.first_line_sha256
+            })
+            .map(|known| known.file);
         (known, governance.last_cut.as_ref().map(|cut| cut.instant))
     };
     let last_line = match known {
@@ -102,7 +113,9 @@ async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, unti
 
 /// Whether a governance line is here already by its id: then its time does not matter.
 fn is_known(handle: &Handle, kind: FileKind, line: &[u8]) -> bool {
-    kind == FileKind::Governance && report::read(&Leaf { header: Header::default(), body: line }).is_ok_and(|report| handle.shared().is_claimed(&report.identity))
+    kind == FileKind::Governance
+        && report::read(&Leaf { header: Header::default(), body: line })
+            .is_ok_and(|report| handle.shared().is_claimed(&report.identity))
 }
 
 impl Stream {
@@ -115,7 +128,8 @@ impl Stream {
                 continue;
             }
             report.read += 1;
-            self.time = recorded_time(self.identity.kind, &line.bytes, times).map_or(self.time, |own| own.max(self.time));
+            self.time =
+                recorded_time(self.identity.kind, &line.bytes, times).map_or(self.time, |own| own.max(self.time));
             if self.comparer.has(line.number, &line.bytes)? {
                 report.duplicates += 1;
                 continue;
@@ -139,7 +153,15 @@ struct Backfill<'a> {
 
 impl<'a> Backfill<'a> {
     fn new(handle: &'a Handle, total: u64, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
-        Self { handle, progress, total, done: 0, report: Report::default(), step: BackfillStep::default(), chunk: MetricsChunk::default() }
+        Self {
+            handle,
+            progress,
+            total,
+            done: 0,
+            report: Report::default(),
+            step: BackfillStep::default(),
+            chunk: MetricsChunk::default(),
+        }
     }
 
     async fn run(&mut self, mut streams: Vec<Stream>) -> Result<(), IngestError> {
@@ -192,11 +214,18 @@ impl<'a> Backfill<'a> {
     /// The instant of the first cut: after the last one here, else the first not before the first line.
     fn first_cut(&self, time: Time) -> Time {
         let governance = self.handle.shared().governance();
-        let after_last = governance.last_cut.as_ref().map(|cut| next_instant(cut.instant, cut.instant.max(governance.last_report)));
+        let after_last =
+            governance.last_cut.as_ref().map(|cut| next_instant(cut.instant, cut.instant.max(governance.last_report)));
         after_last.unwrap_or_else(|| time.ceil_to_seconds(CUT_SECONDS))
     }
 
-    fn take(&mut self, prepare: &crate::sequencer::Prepare, kind: FileKind, header: Header, body: Vec<u8>) -> Result<(), IngestError> {
+    fn take(
+        &mut self,
+        prepare: &crate::sequencer::Prepare,
+        kind: FileKind,
+        header: Header,
+        body: Vec<u8>,
+    ) -> Result<(), IngestError> {
         match kind {
             FileKind::Governance => self.step.governance.push(RecordedLine { header, body }),
             FileKind::Metrics => match prepare.push(&mut self.chunk, header, &body)? {

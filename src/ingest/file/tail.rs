@@ -18,7 +18,11 @@ use crate::sequencer::Handle;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Takes the lines of a file as they are written until `shutdown` says true.
-pub async fn follow(handle: &Handle, file: FileSource, mut shutdown: watch::Receiver<bool>) -> Result<Report, IngestError> {
+pub async fn follow(
+    handle: &Handle,
+    file: FileSource,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<Report, IngestError> {
     let mut report = rotated_before(handle, &file).await?;
     let mut open: Option<Following> = None;
     loop {
@@ -48,13 +52,23 @@ async fn rotated_before(handle: &Handle, file: &FileSource) -> Result<Report, In
     let directory = file.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(stem) = file.path.file_name().and_then(|name| name.to_str()) else { return Ok(report) };
     let read = |source| IngestError::Read { name: file.name.clone(), source };
-    let mut beside: Vec<_> = std::fs::read_dir(directory).map_err(read)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    beside.retain(|path| *path != file.path && path.is_file() && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(stem)));
+    let mut beside: Vec<_> =
+        std::fs::read_dir(directory).map_err(read)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    beside.retain(|path| {
+        *path != file.path
+            && path.is_file()
+            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(stem))
+    });
     beside.sort();
     for path in beside {
         let source = FileSource { name: path.display().to_string(), path };
         let Ok(identity) = lines::identify(&source) else { continue };
-        let known = handle.shared().governance().files.values().any(|known| known.first_line_sha256 == identity.first_line_sha256);
+        let known = handle
+            .shared()
+            .governance()
+            .files
+            .values()
+            .any(|known| known.first_line_sha256 == identity.first_line_sha256);
         if known {
             report.add(&ingest_arrival(handle, vec![source], &|_, _| {}).await?);
         }
@@ -86,7 +100,16 @@ impl Following {
         };
         let inode = inode(&file.metadata().map_err(read)?);
         let lines = Lines::over(source.name.clone(), file);
-        Ok(Some(Self { source: source.clone(), lines, inode, read_bytes: 0, identity: None, partial: Vec::new(), waiting: Vec::new(), next_line: 1 }))
+        Ok(Some(Self {
+            source: source.clone(),
+            lines,
+            inode,
+            read_bytes: 0,
+            identity: None,
+            partial: Vec::new(),
+            waiting: Vec::new(),
+            next_line: 1,
+        }))
     }
 
     /// Whether the path names another file by now, or this one was cut short.

@@ -114,7 +114,9 @@ pub struct AskedError {
 impl Asked {
     /// The path and query that ask this.
     pub fn path(&self) -> String {
-        let stack = |name: &str, what: &str, pairs: &[(&str, Option<&str>)]| format!("/v1/stacks/{}{what}{}", encode(name), query(pairs));
+        let stack = |name: &str, what: &str, pairs: &[(&str, Option<&str>)]| {
+            format!("/v1/stacks/{}{what}{}", encode(name), query(pairs))
+        };
         match self {
             Self::Stacks => "/v1/stacks".to_owned(),
             Self::Stack { stack: name } => stack(name, "", &[]),
@@ -148,15 +150,25 @@ impl Asked {
     pub fn parse(path: &str) -> Result<Self, AskedError> {
         let fail = |reason: String| AskedError { path: path.to_owned(), reason };
         let (bare, pairs) = path.split_once('?').unwrap_or((path, ""));
-        let pairs: Vec<(String, String)> = pairs.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "true"))).map(|(key, value)| (decode(key), decode(value))).collect();
+        let pairs: Vec<(String, String)> = pairs
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "true")))
+            .map(|(key, value)| (decode(key), decode(value)))
+            .collect();
         let get = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
         let is = |key: &str| match get(key).as_deref() {
             None | Some("false") => Ok(false),
             Some("true" | "") => Ok(true),
             Some(other) => Err(fail(format!("{key} is {other:?}, not true or false"))),
         };
-        let number = |key: &str| get(key).map(|text| text.parse::<u64>().map_err(|_| fail(format!("{key} is {text:?}, not a number")))).transpose();
-        let known: &[&str] = &["as_of", "not_current", "strict", "engine", "incident", "stack", "state", "all", "after", "limit"];
+        let number = |key: &str| {
+            get(key)
+                .map(|text| text.parse::<u64>().map_err(|_discarded| fail(format!("{key} is {text:?}, not a number"))))
+                .transpose()
+        };
+        let known: &[&str] =
+            &["as_of", "not_current", "strict", "engine", "incident", "stack", "state", "all", "after", "limit"];
         if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             return Err(fail(format!("unknown parameter {name:?}")));
         }
@@ -167,7 +179,9 @@ impl Asked {
             ["stacks"] => Self::Stacks,
             ["stacks", stack] => Self::Stack { stack: owned(stack) },
             ["stacks", stack, "manifest"] => Self::Manifest { stack: owned(stack) },
-            ["stacks", stack, "last-good"] => Self::LastGood { stack: owned(stack), not_current: is("not_current")?, strict: is("strict")? },
+            ["stacks", stack, "last-good"] => {
+                Self::LastGood { stack: owned(stack), not_current: is("not_current")?, strict: is("strict")? }
+            }
             ["stacks", stack, "traffic"] => Self::Traffic { stack: owned(stack), engine: get("engine") },
             ["stacks", stack, "timeline"] => Self::Timeline { stack: owned(stack), incident: get("incident") },
             ["stacks", stack, "now"] => Self::Now { stack: owned(stack) },
@@ -188,7 +202,9 @@ impl Asked {
             ["backups"] => Self::Backups { stack: get("stack") },
             ["commands", id] => Self::Command { id: owned(id) },
             ["rejected"] => {
-                let limit = number("limit")?.map_or(REJECTED_LIMIT, |limit| usize::try_from(limit).unwrap_or(REJECTED_LIMIT).clamp(1, REJECTED_LIMIT));
+                let limit = number("limit")?.map_or(REJECTED_LIMIT, |limit| {
+                    usize::try_from(limit).unwrap_or(REJECTED_LIMIT).clamp(1, REJECTED_LIMIT)
+                });
                 Self::Rejected { after: number("after")?, limit }
             }
             _ => return Err(fail("no such path".to_owned())),
@@ -201,7 +217,8 @@ const fn flag(set: bool) -> Option<&'static str> {
 }
 
 fn query(pairs: &[(&str, Option<&str>)]) -> String {
-    let set: Vec<String> = pairs.iter().filter_map(|(key, value)| value.map(|value| format!("{key}={}", encode(value)))).collect();
+    let set: Vec<String> =
+        pairs.iter().filter_map(|(key, value)| value.map(|value| format!("{key}={}", encode(value)))).collect();
     if set.is_empty() { String::new() } else { format!("?{}", set.join("&")) }
 }
 
@@ -224,16 +241,17 @@ fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let escaped = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match escaped {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(if bytes[at] == b'+' { b' ' } else { bytes[at] });
-                at += 1;
-            }
+        let escaped = bytes
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        if let Some(byte) = escaped {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(if bytes[at] == b'+' { b' ' } else { bytes[at] });
+            at += 1;
         }
     }
     String::from_utf8_lossy(&decoded).into_owned()

@@ -93,11 +93,21 @@ pub struct ProviderAlert {
 }
 
 pub(super) fn alerts(view: &View<'_>, stack: Option<&str>, state: Option<AlertState>, all: bool) -> AlertsAnswer {
-    let wanted = |alert: &RecordedAlert| stack.is_none_or(|stack| alert.alert.stack == stack) && state.is_none_or(|state| alert.alert.state == state);
-    let mut alerts: Vec<AlertRow> = view.governance.alerts.oldest_first().into_iter().filter(wanted).map(|recorded| AlertRow::Ours(Box::new(ours(view, recorded)))).collect();
+    let wanted = |alert: &RecordedAlert| {
+        stack.is_none_or(|stack| alert.alert.stack == stack) && state.is_none_or(|state| alert.alert.state == state)
+    };
+    let mut alerts: Vec<AlertRow> = view
+        .governance
+        .alerts
+        .oldest_first()
+        .into_iter()
+        .filter(wanted)
+        .map(|recorded| AlertRow::Ours(Box::new(ours(view, recorded))))
+        .collect();
     if all {
         for name in view.governance.timeline.stacks().filter(|name| stack.is_none_or(|stack| stack == *name)) {
-            let facts = view.governance.timeline.of(name).iter().filter(|item| item.summary.starts_with("provider alert"));
+            let facts =
+                view.governance.timeline.of(name).iter().filter(|item| item.summary.starts_with("provider alert"));
             alerts.extend(facts.map(|item| AlertRow::Provider(provider(name, item))));
         }
     }
@@ -106,8 +116,12 @@ pub(super) fn alerts(view: &View<'_>, stack: Option<&str>, state: Option<AlertSt
 
 fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
     let alert = recorded.alert;
-    let covered_now = (alert.state == AlertState::Firing)
-        .then(|| view.governance.waivers.covers(&alert.stack, &alert.engine_hash, alert.rule, view.governance.time).map(str::to_owned));
+    let covered_now = (alert.state == AlertState::Firing).then(|| {
+        view.governance
+            .waivers
+            .covers(&alert.stack, &alert.engine_hash, alert.rule, view.governance.time)
+            .map(str::to_owned)
+    });
     OurAlert {
         id: alert.id,
         rule: alert.rule,
@@ -131,7 +145,14 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
 }
 
 fn provider(stack: &str, item: &Item) -> ProviderAlert {
-    ProviderAlert { source: "provider".to_owned(), stack: stack.to_owned(), time: item.time, position: item.position, count: item.count, summary: item.summary.clone() }
+    ProviderAlert {
+        source: "provider".to_owned(),
+        stack: stack.to_owned(),
+        time: item.time,
+        position: item.position,
+        count: item.count,
+        summary: item.summary.clone(),
+    }
 }
 
 /// Waivers, oldest first.
@@ -191,7 +212,14 @@ pub struct WaiverAnswer {
 
 fn waiver_row(view: &View<'_>, id: &str, waiver: &Waiver) -> WaiverRow {
     let scope = waiver.scope.as_ref();
-    let covers = scope.and_then(|scope| view.governance.waivers.covers(&scope.stack, scope.engine_hash.as_deref().unwrap_or_default(), scope.rule, view.governance.time));
+    let covers = scope.and_then(|scope| {
+        view.governance.waivers.covers(
+            &scope.stack,
+            scope.engine_hash.as_deref().unwrap_or_default(),
+            scope.rule,
+            view.governance.time,
+        )
+    });
     WaiverRow {
         id: id.to_owned(),
         stack: waiver.stack.clone(),
@@ -211,14 +239,32 @@ fn waiver_row(view: &View<'_>, id: &str, waiver: &Waiver) -> WaiverRow {
 }
 
 pub(super) fn waivers(view: &View<'_>, stack: Option<&str>) -> WaiversAnswer {
-    let wanted = view.governance.waivers.oldest_first().into_iter().filter(|(_, waiver)| stack.is_none_or(|stack| waiver.stack == stack));
+    let wanted = view
+        .governance
+        .waivers
+        .oldest_first()
+        .into_iter()
+        .filter(|(_, waiver)| stack.is_none_or(|stack| waiver.stack == stack));
     WaiversAnswer { waivers: wanted.map(|(id, waiver)| waiver_row(view, id, waiver)).collect() }
 }
 
 pub(super) fn waiver(view: &View<'_>, id: &str) -> Result<WaiverAnswer, AnswerError> {
-    let waiver = view.governance.waivers.get(id).ok_or_else(|| AnswerError::Unknown { kind: "waiver", name: id.to_owned() })?;
-    let history = view.governance.timeline.of(&waiver.stack).iter().filter(|item| item.about.as_deref() == Some(id)).cloned().collect();
-    Ok(WaiverAnswer { row: waiver_row(view, id, waiver), scope: waiver.scope.clone(), scope_sha256: waiver.scope.as_ref().map(WaiverScope::sha256), history })
+    let waiver =
+        view.governance.waivers.get(id).ok_or_else(|| AnswerError::Unknown { kind: "waiver", name: id.to_owned() })?;
+    let history = view
+        .governance
+        .timeline
+        .of(&waiver.stack)
+        .iter()
+        .filter(|item| item.about.as_deref() == Some(id))
+        .cloned()
+        .collect();
+    Ok(WaiverAnswer {
+        row: waiver_row(view, id, waiver),
+        scope: waiver.scope.clone(),
+        scope_sha256: waiver.scope.as_ref().map(WaiverScope::sha256),
+        history,
+    })
 }
 
 /// Incidents, oldest first.
@@ -239,12 +285,21 @@ pub struct IncidentAnswer {
 }
 
 pub(super) fn incidents(view: &View<'_>, stack: Option<&str>) -> IncidentsAnswer {
-    let wanted = view.governance.incidents.oldest_first().into_iter().filter(|incident| stack.is_none_or(|stack| incident.stack == stack));
+    let wanted = view
+        .governance
+        .incidents
+        .oldest_first()
+        .into_iter()
+        .filter(|incident| stack.is_none_or(|stack| incident.stack == stack));
     IncidentsAnswer { incidents: wanted.cloned().collect() }
 }
 
 pub(super) fn incident(view: &View<'_>, id: &str) -> Result<IncidentAnswer, AnswerError> {
-    let incident = view.governance.incidents.get(id).ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
+    let incident = view
+        .governance
+        .incidents
+        .get(id)
+        .ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
     let timeline = super::stack::timeline(view, &incident.stack, Some(id))?.timeline;
     Ok(IncidentAnswer { incident: incident.clone(), timeline })
 }
@@ -257,7 +312,12 @@ pub struct BackupsAnswer {
 }
 
 pub(super) fn backups(view: &View<'_>, stack: Option<&str>) -> BackupsAnswer {
-    let wanted = view.governance.backups.oldest_first().into_iter().filter(|backup| stack.is_none_or(|stack| backup.stack.as_deref() == Some(stack)));
+    let wanted = view
+        .governance
+        .backups
+        .oldest_first()
+        .into_iter()
+        .filter(|backup| stack.is_none_or(|stack| backup.stack.as_deref() == Some(stack)));
     BackupsAnswer { backups: wanted.cloned().collect() }
 }
 
@@ -285,7 +345,11 @@ pub enum CommandStatus {
 }
 
 pub(super) fn command(view: &View<'_>, id: &str) -> Result<CommandAnswer, AnswerError> {
-    let record = view.governance.commands.get(id).ok_or_else(|| AnswerError::Unknown { kind: "command", name: id.to_owned() })?;
+    let record = view
+        .governance
+        .commands
+        .get(id)
+        .ok_or_else(|| AnswerError::Unknown { kind: "command", name: id.to_owned() })?;
     let status = if record.refusal.is_none() { CommandStatus::Applied } else { CommandStatus::Refused };
     Ok(CommandAnswer { command_id: id.to_owned(), status, position: record.position, refusal: record.refusal.clone() })
 }
@@ -323,5 +387,9 @@ pub(super) fn slo(view: &View<'_>, stack: &str) -> Result<SloAnswer, AnswerError
     if rows.is_empty() && view.governance.stacks.get(stack).is_none() {
         return Err(AnswerError::Unknown { kind: "stack", name: stack.to_owned() });
     }
-    Ok(SloAnswer { stack: stack.to_owned(), instant: view.governance.last_cut.as_ref().map(|cut| cut.instant), slo: rows })
+    Ok(SloAnswer {
+        stack: stack.to_owned(),
+        instant: view.governance.last_cut.as_ref().map(|cut| cut.instant),
+        slo: rows,
+    })
 }

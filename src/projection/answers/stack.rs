@@ -189,8 +189,14 @@ fn gate(view: &View<'_>, name: &str, stack: &Stack) -> Gate {
 fn row(view: &View<'_>, name: &str) -> StackRow {
     let stack = view.governance.stacks.get(name);
     let current = stack.and_then(Stack::current);
-    let version = stack.zip(current).and_then(|(stack, hash)| stack.engines.get(hash)).and_then(|engine| engine.version.clone());
-    let open = view.governance.incidents.oldest_first().into_iter().find(|incident| incident.stack == name && incident.status != crate::projection::incidents::Status::Closed);
+    let version =
+        stack.zip(current).and_then(|(stack, hash)| stack.engines.get(hash)).and_then(|engine| engine.version.clone());
+    let open = view
+        .governance
+        .incidents
+        .oldest_first()
+        .into_iter()
+        .find(|incident| incident.stack == name && incident.status != crate::projection::incidents::Status::Closed);
     StackRow {
         stack: name.to_owned(),
         engine_hash: current.map(str::to_owned),
@@ -219,14 +225,18 @@ pub(super) fn stack(view: &View<'_>, name: &str) -> Result<StackAnswer, AnswerEr
         proven: engine.proven.map(|(position, _)| position),
         unapproved: stack.unapproved(hash).map(str::to_owned),
     });
-    let contradictions = stack.contradictions.iter().map(|(position, detail)| Contradiction { position: *position, detail: detail.clone() });
+    let contradictions = stack
+        .contradictions
+        .iter()
+        .map(|(position, detail)| Contradiction { position: *position, detail: detail.clone() });
     Ok(StackAnswer { row: row(view, name), engines: engines.collect(), contradictions: contradictions.collect() })
 }
 
 pub(super) fn manifest(view: &View<'_>, name: &str) -> Result<ManifestAnswer, AnswerError> {
     let stack = known(view, name)?;
     let stint = stack.stint.as_ref();
-    let version = stint.and_then(|stint| stack.engines.get(&stint.engine_hash)).and_then(|engine| engine.version.clone());
+    let version =
+        stint.and_then(|stint| stack.engines.get(&stint.engine_hash)).and_then(|engine| engine.version.clone());
     Ok(ManifestAnswer {
         stack: name.to_owned(),
         engine_hash: stint.map(|stint| stint.engine_hash.clone()),
@@ -241,7 +251,12 @@ pub(super) fn last_good(view: &View<'_>, name: &str, not_current: bool) -> Resul
     let stack = known(view, name)?;
     let required = view.governance.policy.for_stack(name).require_verified_backup;
     let backed_up = required.then(|| view.governance.backups.verified_engines(name));
-    let (found, passed_over) = last_good::last_good(name, stack, &view.governance.alerts, Question { not_current, backed_up: backed_up.as_ref() });
+    let (found, passed_over) = last_good::last_good(
+        name,
+        stack,
+        &view.governance.alerts,
+        Question { not_current, backed_up: backed_up.as_ref() },
+    );
     let evaluated_through = view.governance.evaluated_through;
     let empty = LastGoodAnswer {
         stack: name.to_owned(),
@@ -275,7 +290,8 @@ pub(super) fn is_strictly_good(view: &View<'_>, answer: &LastGoodAnswer) -> bool
     let Some(through) = answer.evaluated_through else { return false };
     let live = view.governance.settings.as_ref().is_some_and(|settings| through >= settings.created);
     let present = view.now.filter(|_| live).unwrap_or(view.governance.time);
-    answer.confidence == Some(Confidence::Proven) && present.micros_since(through) <= STRICT_SECONDS * crate::domain::time::MICROS_PER_SECOND
+    answer.confidence == Some(Confidence::Proven)
+        && present.micros_since(through) <= STRICT_SECONDS * crate::domain::time::MICROS_PER_SECOND
 }
 
 pub(super) fn traffic(view: &View<'_>, name: &str, engine: Option<&str>) -> TrafficAnswer {
@@ -290,10 +306,19 @@ pub(super) fn traffic(view: &View<'_>, name: &str, engine: Option<&str>) -> Traf
     };
     let gate = gate(view, name, stack);
     let (open, reason) = match engine.filter(|engine| gate.engine_hash.as_deref() != Some(engine)) {
-        Some(engine) => (false, format!("the gate is {} for another engine than {engine}", if gate.open { "open" } else { "closed" })),
+        Some(engine) => (
+            false,
+            format!("the gate is {} for another engine than {engine}", if gate.open { "open" } else { "closed" }),
+        ),
         None => (gate.open, gate.reason),
     };
-    TrafficAnswer { stack: name.to_owned(), open: Some(open), engine_hash: gate.engine_hash, reason, position: Some(gate.position) }
+    TrafficAnswer {
+        stack: name.to_owned(),
+        open: Some(open),
+        engine_hash: gate.engine_hash,
+        reason,
+        position: Some(gate.position),
+    }
 }
 
 pub(super) fn timeline(view: &View<'_>, name: &str, incident: Option<&str>) -> Result<TimelineAnswer, AnswerError> {
@@ -304,8 +329,16 @@ pub(super) fn timeline(view: &View<'_>, name: &str, incident: Option<&str>) -> R
     let timeline = match incident {
         None => items.to_vec(),
         Some(id) => {
-            let incident = view.governance.incidents.get(id).ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
-            around(items, incident.declared, incident.steps.last().filter(|step| step.step == "closed").map(|step| step.time))
+            let incident = view
+                .governance
+                .incidents
+                .get(id)
+                .ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
+            around(
+                items,
+                incident.declared,
+                incident.steps.last().filter(|step| step.step == "closed").map(|step| step.time),
+            )
         }
     };
     Ok(TimelineAnswer { stack: name.to_owned(), timeline })
@@ -314,7 +347,11 @@ pub(super) fn timeline(view: &View<'_>, name: &str, incident: Option<&str>) -> R
 /// Everything from half an hour before an incident to its end, warm-up failures and rollbacks first.
 pub(super) fn around(items: &[Item], declared: Time, closed: Option<Time>) -> Vec<Item> {
     let from = declared.plus_seconds(-INCIDENT_LEAD_MINUTES * 60);
-    let mut around: Vec<Item> = items.iter().filter(|item| item.time >= from && closed.is_none_or(|closed| item.time <= closed)).cloned().collect();
+    let mut around: Vec<Item> = items
+        .iter()
+        .filter(|item| item.time >= from && closed.is_none_or(|closed| item.time <= closed))
+        .cloned()
+        .collect();
     around.sort_by_key(|item| !matches!(item.event_type.as_str(), "llm_warmup_failed" | "llm_rollback_completed"));
     around
 }
@@ -322,16 +359,36 @@ pub(super) fn around(items: &[Item], declared: Time, closed: Option<Time>) -> Ve
 pub(super) fn now(view: &View<'_>, name: &str) -> Result<NowAnswer, AnswerError> {
     let stack = known(view, name)?;
     let last_good = last_good(view, name, false)?;
-    let firing: Vec<RecordedAlert> = view.governance.alerts.oldest_first().into_iter().filter(|alert| alert.alert.stack == name && alert.alert.state == crate::domain::event::AlertState::Firing).collect();
+    let firing: Vec<RecordedAlert> = view
+        .governance
+        .alerts
+        .oldest_first()
+        .into_iter()
+        .filter(|alert| alert.alert.stack == name && alert.alert.state == crate::domain::event::AlertState::Firing)
+        .collect();
     let since = view.governance.time.plus_seconds(-NOW_HOURS * 3_600);
     let changes = view.governance.timeline.of(name).iter().filter(|item| item.time >= since).cloned().collect();
     let next = next_command(view, name, &last_good, !firing.is_empty());
-    Ok(NowAnswer { stack: name.to_owned(), current: row(view, name), traffic: gate(view, name, stack), last_good, firing, changes, last_entry: view.governance.time, next })
+    Ok(NowAnswer {
+        stack: name.to_owned(),
+        current: row(view, name),
+        traffic: gate(view, name, stack),
+        last_good,
+        firing,
+        changes,
+        last_entry: view.governance.time,
+        next,
+    })
 }
 
 /// What a tired person would do next.
 fn next_command(view: &View<'_>, name: &str, last_good: &LastGoodAnswer, firing: bool) -> String {
-    let open = view.governance.incidents.oldest_first().into_iter().find(|incident| incident.stack == name && incident.status == crate::projection::incidents::Status::Open);
+    let open = view
+        .governance
+        .incidents
+        .oldest_first()
+        .into_iter()
+        .find(|incident| incident.stack == name && incident.status == crate::projection::incidents::Status::Open);
     if let Some(incident) = open {
         return format!("govledger incidents ack {} --token-file FILE", incident.id);
     }

@@ -1,5 +1,7 @@
 //! The checks that stand before an entry's effect: its envelope, its time, its author's rights, and the state it meets.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "each check is about the few requests it names and lets all others pass")]
+
 use super::Governance;
 use crate::domain::command::{Command, Request};
 use crate::domain::cut::{CUT_AHEAD_SECONDS_MAX, CUT_SECONDS};
@@ -16,7 +18,11 @@ impl Governance {
         for (keyid, signature) in &envelope.signatures {
             let Some(public) = self.node_keys.get(keyid) else { continue };
             if !envelope.verifies(signature, public) {
-                return Err(Refusal::new(Code::BadSignature, "signatures.sig".to_owned(), format!("the signature by key {keyid} does not verify")));
+                return Err(Refusal::new(
+                    Code::BadSignature,
+                    "signatures.sig".to_owned(),
+                    format!("the signature by key {keyid} does not verify"),
+                ));
             }
             verified = true;
         }
@@ -35,11 +41,18 @@ impl Governance {
                 if policy.revision > self.policy.revision || self.policy_position.is_none() {
                     return Ok(());
                 }
-                let detail = format!("policy revision {} is not above {}, which is in force", policy.revision, self.policy.revision);
+                let detail = format!(
+                    "policy revision {} is not above {}, which is in force",
+                    policy.revision, self.policy.revision
+                );
                 Err(refusal_by(Code::OutOfRange, "revision", detail, self.policy_position))
             }
             Event::FileRegistered(file) => match self.files.get(&file.file) {
-                Some(known) => Err(Refusal::new(Code::IdConflict, "file".to_owned(), format!("file number {} belongs to {:?}", file.file, known.name))),
+                Some(known) => Err(Refusal::new(
+                    Code::IdConflict,
+                    "file".to_owned(),
+                    format!("file number {} belongs to {:?}", file.file, known.name),
+                )),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -52,10 +65,14 @@ impl Governance {
             return late(format!("the cut of {instant} is not at a multiple of {CUT_SECONDS} seconds"));
         }
         if instant > time.plus_seconds(CUT_AHEAD_SECONDS_MAX) {
-            return late(format!("the cut of {instant} is more than {CUT_AHEAD_SECONDS_MAX} s after its entry's time, {time}"));
+            return late(format!(
+                "the cut of {instant} is more than {CUT_AHEAD_SECONDS_MAX} s after its entry's time, {time}"
+            ));
         }
         match &self.last_cut {
-            Some(last) if instant <= last.instant => late(format!("the cut of {instant} comes after that of {}", last.instant)),
+            Some(last) if instant <= last.instant => {
+                late(format!("the cut of {instant} comes after that of {}", last.instant))
+            }
             _ => Ok(()),
         }
     }
@@ -63,9 +80,10 @@ impl Governance {
     /// A command lapses when time has gone past it; it leaves its id free.
     pub(super) fn in_time(&self, command: &Command) -> Result<(), Refusal> {
         match &self.last_cut {
-            Some(cut) if cut.instant > command.not_after => {
-                Err(refuse("not_after", format!("it lapsed at {}, before the cut of {}; ask again", command.not_after, cut.instant)))
-            }
+            Some(cut) if cut.instant > command.not_after => Err(refuse(
+                "not_after",
+                format!("it lapsed at {}, before the cut of {}; ask again", command.not_after, cut.instant),
+            )),
             _ => Ok(()),
         }
     }
@@ -81,7 +99,15 @@ impl Governance {
         }
         if !command.request.roles().contains(&command.role) {
             let allowed: Vec<&str> = command.request.roles().iter().map(|role| role.as_str()).collect();
-            return Err(refuse("role", format!("{} takes the role {}, not {}", command.request.event_type(), allowed.join(" or "), command.role)));
+            return Err(refuse(
+                "role",
+                format!(
+                    "{} takes the role {}, not {}",
+                    command.request.event_type(),
+                    allowed.join(" or "),
+                    command.role
+                ),
+            ));
         }
         self.waivers.decide(&command.principal, time, &command.request)?;
         self.incidents.decide(&command.request)?;
@@ -91,14 +117,15 @@ impl Governance {
 
     fn decide_engine(&self, request: &Request) -> Result<(), Refusal> {
         let engine = |judgement: &crate::domain::command::EngineJudgement| {
-            self.stacks
-                .get(&judgement.stack)
-                .and_then(|stack| stack.engines.get(&judgement.engine_hash))
-                .ok_or_else(|| refuse("engine_hash", format!("{} knows no engine {:?}", judgement.stack, judgement.engine_hash)))
+            self.stacks.get(&judgement.stack).and_then(|stack| stack.engines.get(&judgement.engine_hash)).ok_or_else(
+                || refuse("engine_hash", format!("{} knows no engine {:?}", judgement.stack, judgement.engine_hash)),
+            )
         };
         match request {
             Request::EngineCondemn(judgement) => match &engine(judgement)?.condemned {
-                Some((position, _)) => Err(refuse("engine_hash", format!("it was condemned at position {position}")).by(*position)),
+                Some((position, _)) => {
+                    Err(refuse("engine_hash", format!("it was condemned at position {position}")).by(*position))
+                }
                 None => Ok(()),
             },
             Request::EngineReinstate(judgement) => match engine(judgement)?.condemned {
@@ -115,7 +142,8 @@ impl Governance {
     fn decide_principal(&self, request: &Request) -> Result<(), Refusal> {
         match request {
             Request::PrincipalEnroll(enroll) => {
-                let hex = enroll.token_sha256.len() == 64 && enroll.token_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let hex =
+                    enroll.token_sha256.len() == 64 && enroll.token_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if !hex {
                     return Err(refuse("token_sha256", format!("{:?} is no SHA-256 in hex", enroll.token_sha256)));
                 }
@@ -123,19 +151,28 @@ impl Governance {
                     return Err(refuse(if enroll.name.is_empty() { "name" } else { "roles" }, "it is empty"));
                 }
                 match self.principals.by_token_sha256(&enroll.token_sha256) {
-                    Some((name, principal)) if name != enroll.name => Err(refuse("token_sha256", "another principal holds this token").by(principal.position)),
+                    Some((name, principal)) if name != enroll.name => {
+                        Err(refuse("token_sha256", "another principal holds this token").by(principal.position))
+                    }
                     _ => Ok(()),
                 }
             }
             Request::PrincipalRevoke(revoke) => {
-                let principal = self.principals.get(&revoke.name).ok_or_else(|| refuse("name", format!("there is no principal {:?}", revoke.name)))?;
-                let other_admin = self.principals.iter().any(|(name, other)| name != revoke.name && other.roles.contains(&crate::domain::principal::Role::Admin));
+                let principal = self
+                    .principals
+                    .get(&revoke.name)
+                    .ok_or_else(|| refuse("name", format!("there is no principal {:?}", revoke.name)))?;
+                let other_admin = self.principals.iter().any(|(name, other)| {
+                    name != revoke.name && other.roles.contains(&crate::domain::principal::Role::Admin)
+                });
                 if principal.roles.contains(&crate::domain::principal::Role::Admin) && !other_admin {
                     return Err(refuse("name", "it is the last admin"));
                 }
                 Ok(())
             }
-            Request::HoleConfirm(hole) if hole.from > hole.to => Err(refuse("to", format!("{} comes before {}", hole.to, hole.from))),
+            Request::HoleConfirm(hole) if hole.from > hole.to => {
+                Err(refuse("to", format!("{} comes before {}", hole.to, hole.from)))
+            }
             _ => Ok(()),
         }
     }

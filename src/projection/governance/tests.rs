@@ -29,10 +29,17 @@ impl Bench {
             node_keys: vec![NodeKey { node: "n".into(), public_key: hex(&key.public()) }],
             admin: FirstAdmin { name: "root".into(), token_sha256: token_sha256("t") },
         };
-        let mut bench = Self { state: Governance::default(), ids: MemoryIds::default(), key, time: Time::from_seconds(1_000) };
+        let mut bench =
+            Self { state: Governance::default(), ids: MemoryIds::default(), key, time: Time::from_seconds(1_000) };
         bench.state.apply(0, &settings.entry().unwrap(), &mut bench.ids);
-        for (name, role) in [("fin", Role::Finance), ("fin2", Role::Finance), ("oncall", Role::Oncall), ("pub", Role::Publisher)] {
-            let enroll = crate::domain::command::PrincipalEnroll { name: name.into(), roles: [role].into(), token_sha256: token_sha256(name) };
+        for (name, role) in
+            [("fin", Role::Finance), ("fin2", Role::Finance), ("oncall", Role::Oncall), ("pub", Role::Publisher)]
+        {
+            let enroll = crate::domain::command::PrincipalEnroll {
+                name: name.into(),
+                roles: [role].into(),
+                token_sha256: token_sha256(name),
+            };
             assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
         }
         bench
@@ -115,7 +122,9 @@ fn a_second_copy_of_a_legacy_line_is_a_duplicate() {
 #[test]
 fn an_id_with_other_bytes_is_a_conflict() {
     let mut bench = Bench::new();
-    let event = |data: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"ci","type":"x","subject":"s","data":{data}}}"#);
+    let event = |data: &str| {
+        format!(r#"{{"specversion":"1.0","id":"1","source":"ci","type":"x","subject":"s","data":{data}}}"#)
+    };
     assert_eq!(bench.put(&event("{}")), Verdict::Admitted);
     let first = bench.state.size - 1;
     assert_eq!(refused(&bench.put(&event(r#"{"a":1}"#))), (Code::IdConflict, Some(first)));
@@ -148,7 +157,10 @@ fn bad_input_is_refused_with_a_code_and_kept_in_view() {
 #[test]
 fn an_unknown_type_is_admitted_and_shown() {
     let mut bench = Bench::new();
-    assert_eq!(bench.put(r#"{"event_type":"audit_completed","artifact":{"artifact_id":"s"},"actor":"a","payload":{}}"#), Verdict::Admitted);
+    assert_eq!(
+        bench.put(r#"{"event_type":"audit_completed","artifact":{"artifact_id":"s"},"actor":"a","payload":{}}"#),
+        Verdict::Admitted
+    );
     assert_eq!(bench.state.timeline.of("s").len(), 1);
 }
 
@@ -164,7 +176,8 @@ fn finance_decides_waivers_once_and_never_its_own() {
     let mut other = scope.clone();
     other.cap_usd = Some(rust_decimal::Decimal::from(500));
     assert_eq!(refused(&bench.ask("fin2", Role::Finance, "a4", approve(&waiver, &other))).0, Code::CommandRefused);
-    let covers = |bench: &Bench, at: i64| bench.state.waivers.covers("s", "h", scope.rule, Time::from_seconds(at)).is_some();
+    let covers =
+        |bench: &Bench, at: i64| bench.state.waivers.covers("s", "h", scope.rule, Time::from_seconds(at)).is_some();
     assert!(!covers(&bench, 2_000));
     assert_eq!(bench.ask("fin2", Role::Finance, "a5", approve(&waiver, &scope)), Verdict::Admitted);
     let winner = bench.state.size - 1;

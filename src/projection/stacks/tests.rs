@@ -9,16 +9,22 @@ fn fold(script: &str) -> Stack {
         let (hash, manifest) = rest.split_once('m').unwrap_or((rest, ""));
         let engine = EngineRef { engine_hash: hash.to_owned(), version: None };
         let manifest = (!manifest.is_empty()).then(|| serde_json::from_str(manifest).unwrap());
-        let judgement = || crate::domain::command::EngineJudgement { stack: "s".into(), engine_hash: hash.into(), reason: "why".into() };
-        let command = |request| Event::Command(Box::new(crate::domain::command::Command {
-            command_id: String::new(),
-            principal: String::new(),
-            role: crate::domain::principal::Role::Oncall,
-            not_after: Time::default(),
-            governance: ledger::tree::EMPTY_ROOT,
-            authenticated_by: String::new(),
-            request,
-        }));
+        let judgement = || crate::domain::command::EngineJudgement {
+            stack: "s".into(),
+            engine_hash: hash.into(),
+            reason: "why".into(),
+        };
+        let command = |request| {
+            Event::Command(Box::new(crate::domain::command::Command {
+                command_id: String::new(),
+                principal: String::new(),
+                role: crate::domain::principal::Role::Oncall,
+                not_after: Time::default(),
+                governance: ledger::tree::EMPTY_ROOT,
+                authenticated_by: String::new(),
+                request,
+            }))
+        };
         let event = match kind {
             "p" => Event::EnginePublished { engine, manifest, waivers: Vec::new() },
             "w" => Event::WarmupCompleted { engine, rehearsal: false },
@@ -27,7 +33,12 @@ fn fold(script: &str) -> Stack {
             "r" => Event::RollbackCompleted { restored: engine, replaced: None, manifest, reason: None },
             "c" => command(Request::EngineCondemn(judgement())),
             "i" => command(Request::EngineReinstate(judgement())),
-            "a" => command(Request::EngineAdopt(crate::domain::command::EngineAdopt { stack: "s".into(), engine_hash: hash.into(), version: None, manifest })),
+            "a" => command(Request::EngineAdopt(crate::domain::command::EngineAdopt {
+                stack: "s".into(),
+                engine_hash: hash.into(),
+                version: None,
+                manifest,
+            })),
             other => panic!("no step {other}"),
         };
         stacks.apply(position, Time::from_seconds(i64::try_from(position).unwrap()), Some("s"), &event);
@@ -75,7 +86,9 @@ fn the_gate_side_by_side() {
 
 #[test]
 fn stints() {
-    let stint = |script: &str| fold(script).stint.map(|stint| (stint.engine_hash, stint.position, stint.manifest_position)).unwrap();
+    let stint = |script: &str| {
+        fold(script).stint.map(|stint| (stint.engine_hash, stint.position, stint.manifest_position)).unwrap()
+    };
     assert_eq!(stint("p41m1 p41m1"), ("41".into(), 1, 1));
     assert_eq!(stint("p41m1 p41"), ("41".into(), 1, 1));
     assert_eq!(stint("p41m1 p41m2"), ("41".into(), 2, 2));
@@ -92,7 +105,9 @@ fn stints() {
 
 #[test]
 fn unapproved_engines() {
-    let check = |script: &str, engine: &str, expected: Option<&str>| assert_eq!(fold(script).unapproved(engine), expected, "{script}");
+    let check = |script: &str, engine: &str, expected: Option<&str>| {
+        assert_eq!(fold(script).unapproved(engine), expected, "{script}")
+    };
     check("p41 w41", "41", None);
     check("p41 w41", "99", Some("unpublished"));
     check("p41", "41", Some("never_warmed_up"));
@@ -107,7 +122,11 @@ fn unapproved_engines() {
 #[test]
 fn records_count_where_their_engine_is_current_else_where_it_last_was() {
     let mut stacks = Stacks::default();
-    let publish = |hash: &str| Event::EnginePublished { engine: EngineRef { engine_hash: hash.into(), version: None }, manifest: None, waivers: Vec::new() };
+    let publish = |hash: &str| Event::EnginePublished {
+        engine: EngineRef { engine_hash: hash.into(), version: None },
+        manifest: None,
+        waivers: Vec::new(),
+    };
     for (position, stack, hash) in [(1, "a", "41"), (2, "b", "41"), (3, "a", "42"), (4, "b", "43")] {
         stacks.apply(position, Time::default(), Some(stack), &publish(hash));
     }
