@@ -2,7 +2,9 @@
 //!
 //! Floors, each using only those before it: [`domain`], [`projection`], [`sequencer`], then the edges.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod ingest;
 pub mod projection;

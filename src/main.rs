@@ -1,1 +1,5 @@
-fn main() {}
+//! The one binary: see [`govledger::cli`].
+
+fn main() -> std::process::ExitCode {
+    govledger::cli::run()
+}

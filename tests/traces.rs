@@ -3,12 +3,13 @@
 //! The traces are not part of the repository. `GOVLEDGER_TRACES` names a directory with a folder a trace, each holding
 //! `provider-logs.ndjson` and `governance-events.ndjson`; without it these tests say that they were skipped.
 
-#[path = "support/node.rs"]
-mod node;
+#![cfg(test)]
+
+mod support;
 
 use std::path::PathBuf;
 
-use node::Node;
+use support::node::Node;
 
 fn trace(name: &str) -> Option<(PathBuf, PathBuf)> {
     let Some(root) = std::env::var_os("GOVLEDGER_TRACES").map(PathBuf::from) else {
@@ -75,14 +76,39 @@ fn mooncake_overload_leaves_only_a_degraded_engine() {
     );
 }
 
+/// The oracle shares nothing with the service but the definitions; it works the alerts out by brute force.
 #[test]
-fn dump_alerts() {
+fn alerts_are_those_of_the_oracle_to_the_second() {
     for name in ["azure", "mooncake"] {
         let Some((logs, events)) = trace(name) else { return };
         let root = tempfile::tempdir().unwrap();
         let node = Node::init(&root.path().join("data"));
         node.backfill(&[&logs, &events]).unwrap();
-        let (alerts, _) = node.ask("/v1/alerts");
-        std::fs::write(format!("/tmp/oracle/{name}-ours.json"), alerts["alerts"].to_string()).unwrap();
+        let (answer, _) = node.ask("/v1/alerts");
+        let mut ours: Vec<_> = answer["alerts"].as_array().unwrap().iter().map(|alert| key(alert, &micros)).collect();
+        let oracle = std::process::Command::new("python3")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/slo_oracle.py"))
+            .arg(logs.parent().unwrap())
+            .output()
+            .unwrap();
+        assert!(oracle.status.success(), "{}", String::from_utf8_lossy(&oracle.stderr));
+        let theirs: Vec<serde_json::Value> = serde_json::from_slice(&oracle.stdout).unwrap();
+        let mut theirs: Vec<_> = theirs.iter().map(|alert| key(alert, &|value| value.as_i64())).collect();
+        ours.sort();
+        theirs.sort();
+        assert_eq!(ours, theirs, "{name}");
+        assert!(ours.len() >= 8, "{name}: {ours:?}");
     }
+}
+
+type Key = (String, String, String, Option<i64>, Option<i64>, Option<i64>);
+
+fn key(alert: &serde_json::Value, time: &dyn Fn(&serde_json::Value) -> Option<i64>) -> Key {
+    let text = |field: &str| alert[field].as_str().unwrap().to_owned();
+    let times = [&alert["pending_since"], &alert["firing_since"], &alert["resolved_at"]].map(time);
+    (text("rule"), text("stack"), text("engine_hash"), times[0], times[1], times[2])
+}
+
+fn micros(value: &serde_json::Value) -> Option<i64> {
+    value.as_str().map(|text| text.parse::<govledger::domain::time::Time>().unwrap().micros())
 }

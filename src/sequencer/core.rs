@@ -5,7 +5,7 @@
 //! (4) what the service has to say about them is kept as *unsaid* until its own entry is folded, so that a crash between a
 //! cut and its alerts says them at the next start; (5) the caller is answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,6 +69,8 @@ pub struct Core {
     ids: CacheIds,
     files: FileState,
     unsaid: Vec<(Identity, Saying)>,
+    /// Governance entries that the rules have not followed yet: from a cut on whose sizes the ledgers here have not reached.
+    deferred: VecDeque<Applied>,
     snapshot_at: u64,
     shared: Arc<Shared>,
     embedded: bool,
@@ -111,6 +113,7 @@ impl Core {
             ids,
             files,
             unsaid,
+            deferred: VecDeque::new(),
             snapshot_at,
             shared,
             embedded,
@@ -223,18 +226,49 @@ impl Core {
             self.files.see(position, &leaf.header);
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
+        if self.deferred.is_empty() && self.can_follow(&applied) {
+            self.follow_on(&applied)?;
+        } else if applied.verdict == Verdict::Admitted {
+            self.deferred.push_back(applied.clone());
+        }
+        Ok(applied)
+    }
+
+    /// Whether the ledgers here have what a cut names. A node that consumes may read the cut before the records.
+    fn can_follow(&self, applied: &Applied) -> bool {
+        let reaches = |listed: &CutLedger| self.metrics.get(&listed.ledger).is_some_and(|ledger| ledger.size() >= listed.size);
+        match &applied.event {
+            Some(Event::Cut(cut)) if applied.verdict == Verdict::Admitted => cut.ledgers.iter().all(reaches),
+            _ => true,
+        }
+    }
+
+    /// Follows what was deferred, in order, as far as the ledgers here reach.
+    fn follow_deferred(&mut self) -> Result<(), SequencerError> {
+        while let Some(applied) = self.deferred.pop_front() {
+            if !self.can_follow(&applied) {
+                self.deferred.push_front(applied);
+                return Ok(());
+            }
+            self.follow_on(&applied)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the rules follow an entry, and keeps what comes of it.
+    fn follow_on(&mut self, applied: &Applied) -> Result<(), SequencerError> {
         let sources: BTreeMap<u32, ledger::Reader> =
             self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
         let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
         let mut records = LedgerRecords::with_pending(sources, &self.pending);
-        let findings = follow(&mut self.shared.slo_mut(), &applied, &mut records)?;
+        let findings = follow(&mut self.shared.slo_mut(), applied, &mut records)?;
         if applied.verdict == Verdict::Admitted {
-            self.settle(&applied);
+            self.settle(applied);
             if let Some(Event::Cut(cut)) = &applied.event {
                 self.after_cut(cut, findings)?;
             }
         }
-        Ok(applied)
+        Ok(())
     }
 
     /// An entry of the service was folded: it is said. One that this node did not derive itself is an integrity alarm.
@@ -365,6 +399,7 @@ impl Core {
             self.pending.entry(number).or_default().push(std::mem::take(&mut chunk.batch));
             first += count;
         }
+        self.follow_deferred()?;
         Ok(range)
     }
 
@@ -378,7 +413,7 @@ impl Core {
         self.shared.add_reader(&name, ledger.reader());
         self.shared.metrics_mut().insert(number, MetricsState { size: 1, ..MetricsState::default() });
         self.metrics.insert(number, ledger);
-        Ok(())
+        self.follow_deferred()
     }
 
     /// The saying that puts `policy` in force, where it is newer than what is.
@@ -405,6 +440,11 @@ impl Core {
         }
     }
 
+    /// The same, sealed, for whoever produces it.
+    pub fn policy_sealed(&self, policy: &Policy) -> Result<Option<String>, SequencerError> {
+        self.policy_saying(policy)?.map(|saying| Ok(saying.seal(&self.node_key)?)).transpose()
+    }
+
     /// Latest time of a record or report; none while there was neither.
     pub fn last_activity(&self) -> Option<Time> {
         let records = self.shared.metrics().values().map(|state| state.last_time).max();
@@ -416,8 +456,11 @@ impl Core {
         if self.governance.size() >= self.snapshot_at + SNAPSHOT_ENTRIES { self.snapshot() } else { Ok(()) }
     }
 
-    /// Keeps a snapshot of the folds.
+    /// Keeps a snapshot of the folds. Both folds must have followed the same entries, so none while some are deferred.
     pub fn snapshot(&mut self) -> Result<(), SequencerError> {
+        if !self.deferred.is_empty() {
+            return Ok(());
+        }
         let governance = self.shared.governance().clone();
         let root = self.governance.root_at(governance.size).map_err(of("governance"))?;
         let unsaid = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();

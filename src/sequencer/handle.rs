@@ -27,6 +27,7 @@ use crate::domain::command::{Command, NOT_AFTER_SECONDS, Request, command_id};
 use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
 use crate::domain::metric::TimeFields;
+use crate::domain::policy::Policy;
 use crate::domain::principal::Role;
 use crate::domain::time::Time;
 use crate::projection::governance::Verdict;
@@ -302,6 +303,11 @@ impl Handle {
     /// What this node derived and has not read back yet, sealed: to be produced.
     pub async fn unsaid(&self) -> Result<Vec<String>, SubmitError> {
         self.ask(0, |reply| Body::Unsaid { reply }).await
+    }
+
+    /// The saying that puts `policy` in force, sealed, where it is newer than what is: to be produced.
+    pub async fn policy_saying(&self, policy: Policy) -> Result<Option<String>, SubmitError> {
+        self.ask(0, |reply| Body::Policy { policy: Box::new(policy), reply }).await
     }
 
     /// The node key: seals what is produced.

@@ -51,6 +51,7 @@ pub(super) enum Body {
     Progress { file: u64, reply: Reply<Option<super::FileProgress>> },
     Partition { number: u32, reply: Reply<()> },
     Unsaid { reply: Reply<Vec<String>> },
+    Policy { policy: Box<Policy>, reply: Reply<Option<String>> },
     Stop,
 }
 
@@ -216,6 +217,7 @@ impl Writer {
             | Body::Progress { .. }
             | Body::Partition { .. }
             | Body::Unsaid { .. }
+            | Body::Policy { .. }
             | Body::Stop) => {
                 return Some(Message { body, _permit: permit });
             }
@@ -287,6 +289,9 @@ impl Writer {
             Body::Partition { number, reply } => {
                 self.core.ensure_metrics(number)?;
                 let _ = reply.send(Ok(()));
+            }
+            Body::Policy { policy, reply } => {
+                let _ = reply.send(self.core.policy_sealed(&policy).map_err(Arc::new));
             }
             Body::Unsaid { reply } => {
                 let _ = reply.send(self.core.unsaid().map_err(Arc::new));

@@ -36,6 +36,8 @@ pub struct Status {
     pub queued: AtomicU64,
     /// Whether everything found at start was folded.
     pub caught_up: AtomicBool,
+    /// Records that the broker has and this node has not, by topic and partition (Kafka mode).
+    pub kafka_lag: Mutex<BTreeMap<(String, u32), i64>>,
     /// Partitions whose intake stopped, with the reason.
     pub stopped_intakes: Mutex<BTreeMap<String, String>>,
     /// Entries a batch, and microseconds a commit, since the start: count, sum, and per bucket.

@@ -14,6 +14,7 @@ pub(crate) mod browser;
 pub(crate) mod guarded;
 pub(crate) mod http;
 pub(crate) mod kafka;
+pub(crate) mod node;
 pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod prometheus;

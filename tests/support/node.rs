@@ -11,23 +11,23 @@ use govledger::projection::answers::Asked;
 use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
 
 /// The clock of a node that a test starts: well after every recorded time.
-pub const NOW: &str = "2026-11-01T00:00:00Z";
+pub(crate) const NOW: &str = "2026-11-01T00:00:00Z";
 
 /// A running node and the directory it lives in.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Reaches the writer.
-    pub handle: Handle,
+    pub(crate) handle: Handle,
     /// The first admin's token.
-    pub admin_token: String,
+    pub(crate) admin_token: String,
     /// A clock that the test moves.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     running: Running,
 }
 
 impl Node {
     /// Makes a data directory at `root` and starts a node there.
-    pub fn init(root: &Path) -> Self {
+    pub(crate) fn init(root: &Path) -> Self {
         let now: Time = NOW.parse().unwrap();
         let options = InitOptions {
             node: "test".into(),
@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// Starts a node on a directory made before.
-    pub fn open(root: &Path) -> Self {
+    pub(crate) fn open(root: &Path) -> Self {
         Self::start(DataDir::open(root).unwrap(), String::new())
     }
 
@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// Ingests files with their recorded times.
-    pub fn backfill(&self, files: &[&Path]) -> Result<Report, IngestError> {
+    pub(crate) fn backfill(&self, files: &[&Path]) -> Result<Report, IngestError> {
         let files = files
             .iter()
             .map(|path| FileSource { name: path.display().to_string(), path: path.to_path_buf() })
@@ -64,27 +64,27 @@ impl Node {
     }
 
     /// The answer's JSON, and whether it says no.
-    pub fn ask(&self, path: &str) -> (serde_json::Value, bool) {
+    pub(crate) fn ask(&self, path: &str) -> (serde_json::Value, bool) {
         let asked = Asked::parse(path).unwrap();
         let answer = self.handle.shared().answer(&asked, self.clock.now()).unwrap().unwrap();
         (answer.body, answer.negative)
     }
 
     /// The same as of a time.
-    pub fn ask_at(&self, path: &str, time: &str) -> serde_json::Value {
+    pub(crate) fn ask_at(&self, path: &str, time: &str) -> serde_json::Value {
         let asked = Asked::parse(path).unwrap();
         let size = self.handle.shared().size_at(time.parse().unwrap()).unwrap();
         self.handle.shared().answer_at(&asked, size).unwrap().unwrap().body
     }
 
     /// Digests of both folds.
-    pub fn digests(&self) -> (String, String) {
+    pub(crate) fn digests(&self) -> (String, String) {
         let slo = serde_json::to_string(&*self.handle.shared().slo()).unwrap();
         (self.handle.shared().governance().digest(), slo)
     }
 
     /// Sizes and roots of all ledgers.
-    pub fn roots(&self) -> Vec<(String, u64, String)> {
+    pub(crate) fn roots(&self) -> Vec<(String, u64, String)> {
         self.handle
             .shared()
             .readers()
@@ -94,12 +94,12 @@ impl Node {
     }
 
     /// Stops it as SIGTERM would.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.running.stop().unwrap();
     }
 }
 
 /// Runs a future to its end.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

@@ -1,0 +1,40 @@
+//! `export`: every ledger as static files, with the key that checks them.
+
+use serde_json::json;
+
+use super::args::{Export, Options};
+use super::error::{CliError, Exit, Outcome, file_error};
+use super::out;
+use super::source::Place;
+use crate::sequencer::DataDir;
+
+pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome {
+    if place.server.is_some() || place.export.is_some() {
+        return Err(CliError::usage("export reads a data directory; name it with --data. A service serves its ledgers as tiles itself, under /ledger/NAME/"));
+    }
+    let data_dir = DataDir::open(&place.data)?;
+    std::fs::create_dir_all(&export.directory).map_err(file_error(&export.directory))?;
+    let mut done = Vec::new();
+    for (name, reader) in data_dir.readers()? {
+        if export.ledger.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        let report = reader.export(&export.directory.join(&name))?;
+        let vkey = export.directory.join(format!("{name}.vkey"));
+        std::fs::write(&vkey, format!("{}\n", reader.verifier_key())).map_err(file_error(&vkey))?;
+        if !options.json {
+            out::line(format!("{name}: {} entries, {} bundles and {} tiles written", report.size, report.bundles_written, report.tiles_written));
+        }
+        done.push(json!({ "ledger": name, "size": report.size, "bundles_written": report.bundles_written, "tiles_written": report.tiles_written }));
+    }
+    if done.is_empty() {
+        return Err(CliError::usage(format!("{} has no ledger {:?}", place.data.display(), export.ledger.as_deref().unwrap_or_default())));
+    }
+    if options.json {
+        out::json(&json!({ "exported": done }));
+    } else {
+        let directory = export.directory.display();
+        out::line(format!("check it anywhere: govledger verify {directory} --vkey {directory}/governance.vkey"));
+    }
+    Ok(Exit::Fine)
+}

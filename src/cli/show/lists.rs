@@ -1,0 +1,105 @@
+//! Answers that are lists.
+
+use serde_json::Value;
+
+use super::items;
+use crate::cli::out::{self, Tone, short, text, tone, when};
+
+pub(super) fn timeline(rows: &Value) {
+    let rows = items(rows).map(|row| vec![when(&row["time"]), text(&row["position"]), short(&row["engine_hash"]), text(&row["actor"]), text(&row["summary"])]);
+    out::table(&["time (UTC)", "entry", "engine", "actor", "what"], rows, "nothing happened");
+}
+
+pub(super) fn alerts(rows: &Value) {
+    let rows = items(rows).map(|row| {
+        if row["source"] == "provider" {
+            let count = text(&row["count"]);
+            return vec![when(&row["time"]), text(&row["stack"]), "provider".to_owned(), "-".to_owned(), format!("{count} in the minute"), "-".to_owned(), text(&row["summary"]), text(&row["position"])];
+        }
+        let state = match row["state"].as_str() {
+            Some("firing") => tone(Tone::Bad, "firing"),
+            _ => format!("resolved {}", when(&row["resolved_at"])),
+        };
+        let figures = format!("{} against {}", text(&row["value"]), text(&row["threshold"]));
+        vec![when(&row["firing_since"]), text(&row["stack"]), text(&row["rule"]), short(&row["engine_hash"]), state, text(&row["covered_by"]), figures, text(&row["position"])]
+    });
+    out::table(&["firing since (UTC)", "stack", "rule", "engine", "state", "covered by", "figures", "entry"], rows, "no alert");
+}
+
+pub(super) fn waivers(rows: &Value) {
+    let rows = items(rows).map(|row| {
+        let status = text(&row["status"]);
+        let status = if row["covers_now"] == true { tone(Tone::Good, &format!("{status}, covers now")) } else { status };
+        vec![text(&row["id"]), text(&row["stack"]), text(&row["rule"]), status, text(&row["requested_by"]), text(&row["decided_by"]), text(&row["cap_usd"]), when(&row["expires"]), text(&row["position"])]
+    });
+    out::table(&["waiver", "stack", "rule", "status", "asked by", "decided by", "cap USD", "expires (UTC)", "entry"], rows, "no waiver");
+}
+
+pub(super) fn waiver(body: &Value) {
+    waivers(&Value::from(vec![body.clone()]));
+    out::line(format!("why      {}", text(&body["justification"])));
+    out::line(format!("plan     {}", text(&body["scope"]["mitigation_plan"])));
+    out::line(format!("scope    {} (what an approval names)", text(&body["scope_sha256"])));
+    timeline(&body["history"]);
+}
+
+pub(super) fn incidents(rows: &Value) {
+    let rows = items(rows).map(|row| {
+        let status = text(&row["status"]);
+        let status = if status == "open" { tone(Tone::Bad, &status) } else { status };
+        vec![text(&row["id"]), text(&row["stack"]), status, when(&row["declared"]), text(&row["title"]), text(&row["position"])]
+    });
+    out::table(&["incident", "stack", "status", "began (UTC)", "title", "entry"], rows, "no incident");
+}
+
+pub(super) fn incident(body: &Value) {
+    incidents(&Value::from(vec![body.clone()]));
+    for step in items(&body["steps"]) {
+        out::line(format!("  {} {} by {}: {}", when(&step["time"]), text(&step["step"]), text(&step["actor"]), text(&step["text"])));
+    }
+    timeline(&body["timeline"]);
+}
+
+pub(super) fn backups(rows: &Value) {
+    let rows = items(rows).map(|row| {
+        let verified = match row["verified"].as_bool() {
+            Some(true) => tone(Tone::Good, "verified"),
+            Some(false) => tone(Tone::Bad, "failed"),
+            None => "never read again".to_owned(),
+        };
+        vec![text(&row["backup"]["backup_id"]), text(&row["stack"]), short(&row["engine_hash"]), when(&row["time"]), verified, text(&row["position"])]
+    });
+    out::table(&["backup", "stack", "engine", "recorded (UTC)", "verified", "entry"], rows, "no backup");
+}
+
+pub(super) fn rejected(body: &Value) {
+    let rows = items(&body["rejected"]).map(|row| vec![text(&row["ledger"]), text(&row["position"]), when(&row["time"]), text(&row["refusal"]["code"]), text(&row["refusal"]["field"]), text(&row["refusal"]["detail"])]);
+    out::table(&["ledger", "entry", "time (UTC)", "code", "field", "why"], rows, "nothing was rejected");
+    if let Some(next) = body["next"].as_u64() {
+        out::line(format!("more: govledger rejected --after {next}"));
+    }
+}
+
+pub(super) fn slo(body: &Value) {
+    out::line(format!("{} at the cut of {} UTC", tone(Tone::Strong, &text(&body["stack"])), when(&body["instant"])));
+    let rows = items(&body["slo"]).filter(|row| row["current"] == true || row["state"] == "firing").map(|row| {
+        let state = text(&row["state"]);
+        let state = match state.as_str() {
+            "met" => tone(Tone::Good, &state),
+            "firing" => tone(Tone::Bad, &state),
+            "pending" => tone(Tone::Warn, &state),
+            _ => state,
+        };
+        vec![text(&row["rule"]), short(&row["engine_hash"]), state, figures(row), text(&row["threshold"]), when(&row["pending_since"]), when(&row["firing_since"])]
+    });
+    out::table(&["rule", "engine", "state", "measured", "threshold", "pending since (UTC)", "firing since (UTC)"], rows, "no record yet");
+}
+
+/// What was measured, with its unit; the counts where they alone decide.
+fn figures(row: &Value) -> String {
+    match (&row["value"], row["figures"].as_object()) {
+        (Value::Null, None) => "-".to_owned(),
+        (Value::Null, Some(figures)) => figures.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", "),
+        (value, _) => format!("{} {}", text(value), text(&row["unit"])),
+    }
+}

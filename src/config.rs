@@ -1,0 +1,198 @@
+//! The configuration file and the environment, read here and nowhere else.
+//!
+//! Every field has a default; an empty file is a working configuration of an embedded node. `docs/govledger.example.toml`
+//! spells the defaults out, and a test holds it to them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::metric::TimeFields;
+use crate::domain::policy::{Policy, PolicyError};
+
+/// Where data lies unless said otherwise.
+pub const DATA_DEFAULT: &str = "./govledger-data";
+
+/// The file of `serve --config`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where the API and the pages listen.
+    pub listen: SocketAddr,
+    /// Whether whoever reaches the API may read without a token.
+    pub open_reads: bool,
+    /// A TOML file with the policy; the built-in policy where absent.
+    pub policy: Option<PathBuf>,
+    /// Names under which a logger's record may hold its time, in the order of trying.
+    pub time_fields: Vec<String>,
+    /// The log.
+    pub log: LogConfig,
+    /// Order from Kafka; embedded where absent.
+    pub kafka: Option<toml::Table>,
+    /// Alerts are told to this Alertmanager.
+    pub alertmanager: Option<AlertmanagerConfig>,
+}
+
+/// The log on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// Where alerts are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertmanagerConfig {
+    /// Base URL.
+    pub url: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from(DATA_DEFAULT),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7710)),
+            open_reads: false,
+            policy: None,
+            time_fields: ["recorded_at", "timestamp", "@timestamp", "asctime"].map(str::to_owned).to_vec(),
+            log: LogConfig::default(),
+            kafka: None,
+            alertmanager: None,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), json: false }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no such configuration.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        reason: String,
+    },
+    /// An environment variable holds something else.
+    #[error("{name} is {value:?}: {reason}")]
+    Environment {
+        /// Its name.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it should hold.
+        reason: String,
+    },
+    /// The policy file.
+    #[error("{}: {source}", path.display())]
+    Policy {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: PolicyError,
+    },
+}
+
+impl Config {
+    /// Reads the file, where one is named, and then the `GOVLEDGER_*` variables that override it.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = match path {
+            Some(path) => {
+                let text = read(path)?;
+                toml::from_str(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), reason: error.to_string() })?
+            }
+            None => Self::default(),
+        };
+        if let Some(data) = variable("GOVLEDGER_DATA") {
+            config.data = PathBuf::from(data);
+        }
+        if let Some(listen) = variable("GOVLEDGER_LISTEN") {
+            config.listen = listen.parse().map_err(|_| ConfigError::Environment { name: "GOVLEDGER_LISTEN", value: listen, reason: "an address and port, such as 127.0.0.1:7710".to_owned() })?;
+        }
+        if let Some(policy) = variable("GOVLEDGER_POLICY") {
+            config.policy = Some(PathBuf::from(policy));
+        }
+        if let Some(level) = variable("GOVLEDGER_LOG") {
+            config.log.level = level;
+        }
+        Ok(config)
+    }
+
+    /// The policy document, where one is named.
+    pub fn policy(&self) -> Result<Option<Policy>, ConfigError> {
+        let Some(path) = &self.policy else { return Ok(None) };
+        let text = read(path)?;
+        Policy::from_toml(&text).map(Some).map_err(|source| ConfigError::Policy { path: path.clone(), source })
+    }
+
+    /// The names of time fields, for the intake.
+    pub fn times(&self) -> TimeFields {
+        TimeFields::new(self.time_fields.iter().cloned())
+    }
+
+    /// A text of the `[kafka]` table.
+    pub fn kafka_text(&self, key: &str) -> Option<&str> {
+        self.kafka.as_ref()?.get(key)?.as_str()
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// A variable of the environment that is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "this is the place that owns it")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The server that commands ask: `GOVLEDGER_URL`.
+pub fn server_url() -> Option<String> {
+    variable("GOVLEDGER_URL")
+}
+
+/// The token that commands present: `GOVLEDGER_TOKEN`.
+pub fn token() -> Option<String> {
+    variable("GOVLEDGER_TOKEN")
+}
+
+/// The secret that legacy signatures are checked with: `GOVERNANCE_EVENT_SECRET`.
+pub fn event_secret() -> Option<String> {
+    variable("GOVERNANCE_EVENT_SECRET")
+}
+
+/// Whether colour is unwanted: `NO_COLOR`.
+pub fn no_colour() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
+/// The data directory: `GOVLEDGER_DATA`.
+pub fn data() -> Option<PathBuf> {
+    variable("GOVLEDGER_DATA").map(PathBuf::from)
+}
+
+/// The host's name, as far as the environment tells.
+pub fn host_name() -> Option<String> {
+    variable("HOSTNAME")
+}
