@@ -4,6 +4,13 @@
 //! Every alert has to agree to the second: when it was pending, when it fired, when and why it ended, over how many records
 //! and at which value. Real traces are used where `GOVLEDGER_TRACES` names folders that hold the two logs (separated by `:`).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail like tests, and say what they compared"
+)]
+
 #[path = "slo_oracle/drive.rs"]
 mod drive;
 #[path = "slo_oracle/promtool.rs"]
@@ -77,7 +84,9 @@ fn expected(folder: &Path) -> Vec<Episode> {
 /// Values as each side writes them: the oracle's ratios have all their digits, ours are cut after nine.
 fn same_value(ours: &str, theirs: &str) -> bool {
     let plain = |text: &str| -> String {
-        let cut = text.split_once('.').map_or(text.to_owned(), |(whole, rest)| format!("{whole}.{}", &rest[..rest.len().min(9)]));
+        let cut = text
+            .split_once('.')
+            .map_or(text.to_owned(), |(whole, rest)| format!("{whole}.{}", &rest[..rest.len().min(9)]));
         if cut.contains('.') { cut.trim_end_matches('0').trim_end_matches('.').to_owned() } else { cut }
     };
     plain(ours) == plain(theirs)
@@ -91,7 +100,12 @@ fn check(folder: &Path, ledgers: usize) -> Vec<Episode> {
         assert!(same_value(&ours.value, &theirs.value), "{}: {ours:?}\noracle: {theirs:?}", folder.display());
         assert_eq!(&Episode { value: theirs.value.clone(), ..ours.clone() }, theirs, "{}", folder.display());
     }
-    assert_eq!(ours.len(), theirs.len(), "{}: one side has more alerts: {ours:#?}\noracle: {theirs:#?}", folder.display());
+    assert_eq!(
+        ours.len(),
+        theirs.len(),
+        "{}: one side has more alerts: {ours:#?}\noracle: {theirs:#?}",
+        folder.display()
+    );
     ours
 }
 

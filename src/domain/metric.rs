@@ -1,7 +1,7 @@
 //! The metric record: what one line of a provider's log says about one request.
 //!
 //! In scope: every dialect in which the serving stack writes (plain provider log, the same behind a Python logger or in a
-//! CloudEvent, `triton.perf` from the inflight batcher and from the LLM API), and the typed records that the fold takes.
+//! cloud event, `triton.perf` from the inflight batcher and from the LLM API), and the typed records that the fold takes.
 //! Out of scope: whose record it is (`projection::stacks`) and what follows from it (`projection::slo`).
 //!
 //! Invariants: numbers are read from their decimal text and never pass through a binary float; parsing is a pure function
@@ -53,31 +53,36 @@ pub fn parse_with<'a>(body: &'a str, times: &TimeFields) -> Result<MetricEvent<'
     let mut line: Line<'a> = wire::read(body)?;
     if let Some(inner) = line.llm.take() {
         let fallback = times.of_wrapper(&line, body);
-        let named = wire::string(line.message).filter(|name| is_known(name));
-        return event(*inner, named, fallback);
+        let named = wire::string(line.message).and_then(|name| known(&name).map(Cow::Borrowed));
+        return event(*inner, named.as_deref(), fallback);
     }
     if line.specversion.is_some() {
         let (named, fallback) = (wire::string(line.kind), clock::recorded_at(line.time)?);
         let data = line.data.ok_or_else(|| Refusal::missing("data"))?;
-        return event(wire::read(data.get())?, named, fallback);
+        return event(wire::read(data.get())?, named.as_deref(), fallback);
     }
     event(line, None, None)
 }
 
-fn is_known(name: &str) -> bool {
-    [REQUEST, PERF, THRESHOLD, COST].contains(&name)
+fn known(name: &str) -> Option<&'static str> {
+    [REQUEST, PERF, THRESHOLD, COST].into_iter().find(|&known| known == name)
 }
 
 /// Tells the kinds apart: by name where there is one, else by what only that kind has.
-fn event<'a>(line: Line<'a>, named: Option<Cow<'a, str>>, fallback: Option<Time>) -> Result<MetricEvent<'a>, Refusal> {
+fn event<'a>(line: Line<'a>, named: Option<&str>, fallback: Option<Time>) -> Result<MetricEvent<'a>, Refusal> {
     let recorded_at = clock::recorded_at(line.recorded_at)?.or(fallback);
-    let name = line.event.as_ref().map(|event| event.0.as_ref()).or(named.as_deref());
+    let name = line.event.as_ref().map(|event| event.0.as_ref()).or(named);
     let kind = match name {
-        Some(name) if is_known(name) => name.to_owned(),
-        Some(other) => return Err(Refusal::new(Code::WrongKind, "event".to_owned(), format!("event {:?} is none of this ledger's", quoted(other)))),
-        None => guess(&line).to_owned(),
+        Some(name) => known(name).ok_or_else(|| {
+            Refusal::new(
+                Code::WrongKind,
+                "event".to_owned(),
+                format!("event {:?} is none of this ledger's", quoted(name)),
+            )
+        })?,
+        None => guess(&line),
     };
-    match kind.as_str() {
+    match kind {
         REQUEST => record::request(line, recorded_at).map(MetricEvent::Request),
         PERF => record::perf(line, recorded_at).map(MetricEvent::Request),
         _ => Ok(MetricEvent::Notice(record::notice(line, kind == COST, recorded_at))),

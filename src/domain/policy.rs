@@ -6,75 +6,27 @@
 //! Invariants: a policy that passed [`Policy::validate`] has windows of whole cuts no longer than the engine keeps, and
 //! thresholds that are exact decimals; a binary float never becomes a threshold except through its shortest text form.
 
+mod amount;
+mod check;
+mod rule;
+
+pub use amount::Amount;
+pub use rule::{Measure, Rule, Severity};
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-/// Windows and durations are whole cuts.
-const STEP_SECONDS: u32 = 10;
+use check::{check_resolved, check_rules};
+
 /// The longest window, since the engine keeps fifteen minutes of buckets.
 pub const WINDOW_SECONDS_MAX: u32 = 900;
 /// Widened windows are whole minutes.
 pub const WIDEN_STEP_SECONDS: u32 = 60;
-/// No alert waits longer than a day to fire or to resolve.
-const HOLD_SECONDS_MAX: u32 = 86_400;
-/// More samples than this in a window would leave every rule without a verdict.
-const MIN_SAMPLES_MAX: u64 = 1_000_000;
-/// Decimal places that money is summed with.
-const COST_DECIMALS_MAX: u32 = 18;
 /// More overrides than this is a generated file gone wrong; each cut resolves them all.
 const STACKS_MAX: usize = 10_000;
-
-/// One of the nine rules. The serialized name is part of every alert and permanent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// P95 of the request's duration.
-    LatencyP95,
-    /// P95 of the delay in the queue.
-    QueueDelay,
-    /// Share of KV blocks that were reused.
-    KvReuse,
-    /// Share of draft tokens that were accepted.
-    SpeculativeAccept,
-    /// Requests that overran their token budget.
-    TokenBudget,
-    /// Requests that cost more than the policy allows.
-    CostPerRequest,
-    /// Requests that waited longer than the readiness policy allows.
-    ReadinessQueueDelay,
-    /// Requests served by an engine that should not serve.
-    UnapprovedEngine,
-    /// No request where there should be some.
-    Silent,
-}
-
-/// How a rule measures, and so when it has a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// Nearest-rank P95 against a threshold; widens its window for samples.
-    Percentile,
-    /// A sum over a sum against a threshold; widens its window for samples.
-    Ratio,
-    /// Any offending record in the window; always has a verdict.
-    Offences,
-    /// No record in the window.
-    Silence,
-}
-
-/// Whom an alert is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Someone is woken; opens an incident.
-    Page,
-    /// Seen in working hours.
-    Warning,
-    /// Money; opens an incident for the finance role.
-    Finance,
-}
 
 /// How an engine replaces another on this stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -99,10 +51,6 @@ pub enum UnknownGate {
     /// Closed.
     Closed,
 }
-
-/// An exact amount: written as text or as a number, always kept as a decimal and written as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Amount(pub Decimal);
 
 /// The document. Everything has a default; an empty document is the runbook's policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -243,110 +191,6 @@ pub enum PolicyError {
     },
 }
 
-impl Rule {
-    /// Every rule, in the order of judging and of showing.
-    pub const ALL: [Self; 9] = [
-        Self::LatencyP95,
-        Self::QueueDelay,
-        Self::KvReuse,
-        Self::SpeculativeAccept,
-        Self::TokenBudget,
-        Self::CostPerRequest,
-        Self::ReadinessQueueDelay,
-        Self::UnapprovedEngine,
-        Self::Silent,
-    ];
-
-    /// The name in alerts, answers and policies.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LatencyP95 => "latency_p95",
-            Self::QueueDelay => "queue_delay",
-            Self::KvReuse => "kv_reuse",
-            Self::SpeculativeAccept => "speculative_accept",
-            Self::TokenBudget => "token_budget",
-            Self::CostPerRequest => "cost_per_request",
-            Self::ReadinessQueueDelay => "readiness_queue_delay",
-            Self::UnapprovedEngine => "unapproved_engine",
-            Self::Silent => "silent",
-        }
-    }
-
-    /// How the rule measures.
-    pub const fn measure(self) -> Measure {
-        match self {
-            Self::LatencyP95 | Self::QueueDelay => Measure::Percentile,
-            Self::KvReuse | Self::SpeculativeAccept => Measure::Ratio,
-            Self::TokenBudget | Self::CostPerRequest | Self::ReadinessQueueDelay | Self::UnapprovedEngine => Measure::Offences,
-            Self::Silent => Measure::Silence,
-        }
-    }
-
-    /// Whether the rule speaks about the engine itself, so that last good heeds it.
-    pub const fn is_engine_health(self) -> bool {
-        matches!(self.measure(), Measure::Percentile | Measure::Ratio)
-    }
-
-    /// The unit of the measured value.
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::LatencyP95 => "ms",
-            Self::QueueDelay => "us",
-            Self::KvReuse | Self::SpeculativeAccept => "ratio",
-            Self::TokenBudget | Self::CostPerRequest | Self::ReadinessQueueDelay | Self::UnapprovedEngine => "records",
-            Self::Silent => "s",
-        }
-    }
-
-    /// The rule as the runbook has it.
-    pub fn default_policy(self) -> RulePolicy {
-        let rule = |threshold: Option<Decimal>, window_s, for_s, severity| RulePolicy {
-            enabled: true,
-            threshold: threshold.map(Amount),
-            window_s,
-            for_s,
-            keep_firing_for_s: 60,
-            severity,
-        };
-        match self {
-            Self::LatencyP95 => rule(Some(Decimal::new(800, 0)), 60, 300, Severity::Page),
-            Self::QueueDelay => rule(Some(Decimal::new(1500, 0)), 60, 300, Severity::Page),
-            Self::KvReuse => rule(Some(Decimal::new(4, 1)), 60, 600, Severity::Page),
-            Self::SpeculativeAccept => rule(Some(Decimal::new(6, 1)), 60, 900, Severity::Warning),
-            Self::TokenBudget => rule(None, 60, 300, Severity::Warning),
-            Self::CostPerRequest => rule(None, 60, 0, Severity::Finance),
-            Self::ReadinessQueueDelay => rule(None, 60, 0, Severity::Warning),
-            Self::UnapprovedEngine => rule(None, 60, 120, Severity::Page),
-            Self::Silent => rule(None, 600, 0, Severity::Warning),
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Rule {
-    type Err = PolicyError;
-
-    fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let found = Self::ALL.into_iter().find(|rule| rule.as_str() == text);
-        found.ok_or_else(|| field_error("rule", format!("{text:?}"), "no rule of that name; see `govledger policy show`"))
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Page => "page",
-            Self::Warning => "warning",
-            Self::Finance => "finance",
-        })
-    }
-}
-
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -389,7 +233,9 @@ impl Policy {
             max_queue_delay_us: own.and_then(|o| o.max_queue_delay_us).unwrap_or(self.max_queue_delay_us),
             max_tokens: own.and_then(|o| o.max_tokens).unwrap_or(self.max_tokens),
             rollout: own.and_then(|o| o.rollout).unwrap_or(self.rollout),
-            require_verified_backup: own.and_then(|o| o.require_verified_backup).unwrap_or(self.require_verified_backup),
+            require_verified_backup: own
+                .and_then(|o| o.require_verified_backup)
+                .unwrap_or(self.require_verified_backup),
             rules: Rule::ALL.map(|rule| {
                 let mut resolved = rule.default_policy();
                 resolved.apply(self.rules.get(&rule));
@@ -441,164 +287,5 @@ fn field_error(field: impl Into<String>, value: impl fmt::Display, problem: &'st
     PolicyError::Field { field: field.into(), value: value.to_string(), problem }
 }
 
-/// What can only be seen in the override itself: a threshold on a rule that has none.
-fn check_rules(path: &str, rules: &BTreeMap<Rule, RuleOverride>) -> Result<(), PolicyError> {
-    for (rule, own) in rules {
-        let Some(Amount(threshold)) = own.threshold else { continue };
-        let field = format!("{path}.{rule}.threshold");
-        match rule.measure() {
-            Measure::Offences | Measure::Silence => {
-                return Err(field_error(field, threshold, "this rule has no threshold; see `max_cost_usd`, `max_queue_delay_us` and `window_s`"));
-            }
-            Measure::Percentile if threshold <= Decimal::ZERO || threshold > Decimal::from(1_000_000_000_u32) => {
-                return Err(field_error(field, threshold, "a threshold is more than 0 and at most 1000000000"));
-            }
-            Measure::Ratio if threshold <= Decimal::ZERO || threshold > Decimal::ONE => {
-                return Err(field_error(field, threshold, "a ratio is more than 0 and at most 1"));
-            }
-            Measure::Ratio if threshold.normalize().scale() > 9 => {
-                return Err(field_error(field, threshold, "a ratio has at most 9 decimals"));
-            }
-            Measure::Percentile | Measure::Ratio => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_resolved(path: &str, policy: &StackPolicy) -> Result<(), PolicyError> {
-    let whole = |seconds: u32| seconds.is_multiple_of(STEP_SECONDS);
-    if policy.min_samples == 0 || policy.min_samples > MIN_SAMPLES_MAX {
-        return Err(field_error(format!("{path}min_samples"), policy.min_samples, "from 1 to 1000000"));
-    }
-    if !policy.widen_s.is_multiple_of(WIDEN_STEP_SECONDS) || policy.widen_s > WINDOW_SECONDS_MAX || policy.widen_s == 0 {
-        return Err(field_error(format!("{path}widen_s"), policy.widen_s, "whole minutes, from 60 to 900"));
-    }
-    let Amount(cost) = policy.max_cost_usd;
-    if cost.is_sign_negative() || cost.normalize().scale() > COST_DECIMALS_MAX || cost > Decimal::from(1_000_000_000_u32) {
-        return Err(field_error(format!("{path}max_cost_usd"), cost, "from 0 to 1000000000, with at most 18 decimals"));
-    }
-    let Amount(queue) = policy.max_queue_delay_us;
-    if queue.is_sign_negative() || queue > Decimal::from(1_000_000_000_000_u64) {
-        return Err(field_error(format!("{path}max_queue_delay_us"), queue, "from 0 to 1000000000000"));
-    }
-    for rule in Rule::ALL {
-        let settings = policy.rule(rule);
-        let field = |name: &str| format!("{path}rules.{rule}.{name}");
-        if !whole(settings.window_s) || settings.window_s == 0 || settings.window_s > WINDOW_SECONDS_MAX {
-            return Err(field_error(field("window_s"), settings.window_s, "a multiple of 10, from 10 to 900"));
-        }
-        if !whole(settings.for_s) || settings.for_s > HOLD_SECONDS_MAX {
-            return Err(field_error(field("for_s"), settings.for_s, "a multiple of 10, at most 86400"));
-        }
-        if !whole(settings.keep_firing_for_s) || settings.keep_firing_for_s > HOLD_SECONDS_MAX {
-            return Err(field_error(field("keep_firing_for_s"), settings.keep_firing_for_s, "a multiple of 10, at most 86400"));
-        }
-    }
-    Ok(())
-}
-
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Serialize for Amount {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Amount;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a decimal number, or its text")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Amount, E> {
-                let parsed = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-                parsed.map(Amount).map_err(|_| E::custom(format!("{text:?} is no exact decimal number")))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Amount, E> {
-                Ok(Amount(Decimal::from(value)))
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Amount, E> {
-                Ok(Amount(Decimal::from(value)))
-            }
-
-            // The shortest text that reads back as this float is what the author wrote, up to 15 digits.
-            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Amount, E> {
-                self.visit_str(&value.to_string())
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl schemars::JsonSchema for Amount {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Amount".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": ["string", "number"], "description": "An exact decimal; written as text" })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_document_is_the_runbook() {
-        let policy = Policy::from_toml("").unwrap();
-        assert_eq!(policy, Policy::default());
-        let stack = policy.for_stack("engine-qwen3");
-        assert_eq!(stack.rule(Rule::LatencyP95).threshold, Some(Amount(Decimal::from(800))));
-        assert_eq!(stack.rule(Rule::SpeculativeAccept).for_s, 900);
-        assert_eq!(stack.rule(Rule::Silent).window_s, 600);
-        assert_eq!(policy, Policy::from_json(&serde_json::to_string(&policy).unwrap()).unwrap());
-    }
-
-    #[test]
-    fn overrides_stack_up() {
-        let policy = Policy::from_toml(
-            "revision = 3\n[rules.latency_p95]\nthreshold = 0.3\nfor_s = 60\n[stacks.a]\nmax_cost_usd = \"0.25\"\n[stacks.a.rules.latency_p95]\nthreshold = \"900.5\"\n",
-        )
-        .unwrap();
-        let (a, b) = (policy.for_stack("a"), policy.for_stack("b"));
-        assert_eq!(a.rule(Rule::LatencyP95).threshold.unwrap().to_string(), "900.5");
-        assert_eq!(b.rule(Rule::LatencyP95).threshold.unwrap().to_string(), "0.3");
-        assert_eq!((a.rule(Rule::LatencyP95).for_s, a.max_cost_usd.to_string()), (60, "0.25".to_owned()));
-        assert_eq!(policy, Policy::from_toml(&toml::to_string(&policy).unwrap()).unwrap());
-    }
-
-    #[test]
-    fn faults_name_the_field() {
-        let check = |text: &str, expected: &str| {
-            let said = Policy::from_toml(text).unwrap_err().to_string();
-            assert!(said.contains(expected), "{said:?} lacks {expected:?}");
-        };
-        check("[rules.latency_p95]\nwindow_s = 65\n", "`rules.latency_p95.window_s` is 65");
-        check("[rules.kv_reuse]\nthreshold = 1.5\n", "`rules.kv_reuse.threshold` is 1.5");
-        check("[rules.token_budget]\nthreshold = 1\n", "`rules.token_budget.threshold` is 1");
-        check("[stacks.a]\nwiden_s = 930\n", "`stacks.a.widen_s` is 930");
-        check("[rules.latency_p95]\nthresold = 1\n", "thresold");
-        check("min_samples = 0\n", "`min_samples` is 0");
-        check("max_cost_usd = \"cheap\"\n", "no exact decimal");
-    }
-
-    #[test]
-    fn names_are_the_serialized_ones() {
-        for rule in Rule::ALL {
-            assert_eq!(serde_json::to_string(&rule).unwrap(), format!("\"{rule}\""));
-            assert_eq!(rule.as_str().parse::<Rule>().unwrap(), rule);
-        }
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ mod state;
 mod view;
 mod window;
 
-pub use figures::{Measured, figures, measure};
+pub use figures::{Measured, Replay, figures, measure};
 pub use view::{IntervalTotals, Latencies, RowState, RuleRow};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,7 +47,13 @@ pub type RecordsError = Box<dyn std::error::Error + Send + Sync>;
 /// The metric records, by ledger and position.
 pub trait Records {
     /// Visits the admitted samples of `metrics-<ledger>` at positions `from..to`, in order.
-    fn for_each(&mut self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError>;
+    fn for_each(
+        &mut self,
+        ledger: u32,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(Sample<'_>),
+    ) -> Result<(), RecordsError>;
 }
 
 /// What a cut brought to light.
@@ -182,7 +188,9 @@ fn concerns(event: &Event) -> bool {
         | Event::WarmupFailed { .. }
         | Event::RollbackCompleted { .. }
         | Event::PolicyRevised(_) => true,
-        Event::Command(command) => matches!(command.request, Request::EngineCondemn(_) | Request::EngineReinstate(_) | Request::EngineAdopt(_)),
+        Event::Command(command) => {
+            matches!(command.request, Request::EngineCondemn(_) | Request::EngineReinstate(_) | Request::EngineAdopt(_))
+        }
         Event::BackupRecorded(_)
         | Event::BackupVerified { .. }
         | Event::ProviderAlert { .. }

@@ -142,6 +142,7 @@ impl Core {
                 })
                 .map_err(of("metrics"))?;
             self.note(number, from, &chunk);
+            self.shared.status.read_at_start.fetch_add(to - from, Ordering::Relaxed);
             from = to;
         }
         self.shared.metrics_mut().entry(number).or_default().size = reader.size();
@@ -159,6 +160,7 @@ impl Core {
     fn replay(&mut self) -> Result<(), SequencerError> {
         let reader = self.governance.reader();
         let from = self.shared.governance().size;
+        self.shared.status.read_at_start.fetch_add(reader.size() - from, Ordering::Relaxed);
         for entry in reader.entries(from..reader.size()) {
             let (position, entry) = entry.map_err(of("governance"))?;
             self.fold(position, &entry)?;

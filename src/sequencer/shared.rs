@@ -34,6 +34,8 @@ pub struct Status {
     pub integrity_alarms: AtomicU64,
     /// Submissions waiting in the queue.
     pub queued: AtomicU64,
+    /// Entries read at start: those that follow the last snapshot.
+    pub read_at_start: AtomicU64,
     /// Whether everything found at start was folded.
     pub caught_up: AtomicBool,
     /// Records that the broker has and this node has not, by topic and partition (Kafka mode).

@@ -16,7 +16,13 @@ use govledger::projection::slo::{Finding, Records, RecordsError, Slo};
 pub(crate) struct Memory(Vec<Batch>);
 
 impl Records for Memory {
-    fn for_each(&mut self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError> {
+    fn for_each(
+        &mut self,
+        ledger: u32,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(Sample<'_>),
+    ) -> Result<(), RecordsError> {
         self.0[ledger as usize].samples_between(from, to).for_each(|(_, sample)| visit(sample));
         Ok(())
     }
@@ -58,7 +64,8 @@ impl Logs {
 
     /// The instants of the cuts of a backfill.
     pub(crate) fn instants(&self) -> Vec<Time> {
-        let mut times: Vec<Time> = self.lines.iter().map(|line| line.0).chain(self.events.iter().map(|event| event.0)).collect();
+        let mut times: Vec<Time> =
+            self.lines.iter().map(|line| line.0).chain(self.events.iter().map(|event| event.0)).collect();
         times.sort_unstable();
         let (first, last) = (times[0].ceil_to_seconds(10), times[times.len() - 1].ceil_to_seconds(10));
         let mut instants = Vec::new();
@@ -87,7 +94,10 @@ impl Logs {
                 sizes[*ledger] += 1;
                 lines += 1;
             }
-            let ledgers = (0..).zip(&sizes).map(|(ledger, &size)| CutLedger { ledger, size, root: ledger::Hash::default() }).collect();
+            let ledgers = (0..)
+                .zip(&sizes)
+                .map(|(ledger, &size)| CutLedger { ledger, size, root: ledger::Hash::default() })
+                .collect();
             findings.extend(slo.cut(&Cut { instant, ledgers, missing: Vec::new() }, &mut self.memory).unwrap());
             slo = every_cut(index, slo);
         }

@@ -26,7 +26,8 @@ const RULES: [(&str, &str, &str); 8] = [
 pub(crate) fn check(folder: &Path, measures: &serde_json::Value, alerts: &[Episode]) {
     let mut rules = String::from("groups:\n- name: slo\n  interval: 10s\n  rules:\n");
     for (rule, comparison, hold) in RULES {
-        writeln!(rules, "  - {{alert: {rule}, expr: '{rule} {comparison}', for: {hold}, keep_firing_for: 1m}}").unwrap();
+        writeln!(rules, "  - {{alert: {rule}, expr: '{rule} {comparison}', for: {hold}, keep_firing_for: 1m}}")
+            .unwrap();
     }
     fs::write(folder.join("rules.yml"), rules).unwrap();
     let cuts: Vec<i64> = measures["cuts"].as_array().unwrap().iter().map(|cut| cut.as_i64().unwrap()).collect();
@@ -37,7 +38,8 @@ pub(crate) fn check(folder: &Path, measures: &serde_json::Value, alerts: &[Episo
         let Some((rule, ..)) = RULES.iter().find(|(rule, ..)| series["rule"] == **rule) else { continue };
         let values = series["values"].as_array().unwrap();
         let first = values.iter().position(|value| !value.is_null()).expect("a series has a verdict");
-        let values: Vec<&str> = values[first..].iter().map(|value| value.as_str().expect("a verdict at every cut")).collect();
+        let values: Vec<&str> =
+            values[first..].iter().map(|value| value.as_str().expect("a verdict at every cut")).collect();
         let engine = series["engine_hash"].as_str().unwrap();
         writeln!(tests, "- interval: 10s\n  input_series:\n  - series: '{rule}{{engine=\"{engine}\"}}'\n    values: '{}'\n  alert_rule_test:", values.join(" ")).unwrap();
         for (step, cut) in cuts[first..].iter().enumerate() {

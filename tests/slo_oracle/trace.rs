@@ -32,6 +32,7 @@ impl Random {
 }
 
 /// How the stack behaves for a while.
+#[expect(clippy::struct_excessive_bools, reason = "four measures, each good or bad")]
 #[derive(Clone, Copy)]
 struct Phase {
     step_ms: u64,
@@ -59,12 +60,18 @@ fn time(ms: i64) -> String {
     let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     assert!((20_727..20_758).contains(&days), "the traces lie in October 2026");
     let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    format!("2026-10-{:02}T{hours:02}:{minutes:02}:{:02}.{:03}+00:00", days - 20_726, of_day / 1_000 % 60, of_day % 1_000)
+    format!(
+        "2026-10-{:02}T{hours:02}:{minutes:02}:{:02}.{:03}+00:00",
+        days - 20_726,
+        of_day / 1_000 % 60,
+        of_day % 1_000
+    )
 }
 
 fn record(random: &mut Random, phase: Phase, engine: &str, model: &str, at_ms: i64) -> String {
     let bad = |random: &mut Random, bad: bool| bad && random.percent(92);
-    let duration = if bad(random, phase.slow) { 800_000 + random.below(900_000) } else { 20_000 + random.below(820_000) };
+    let duration =
+        if bad(random, phase.slow) { 800_000 + random.below(900_000) } else { 20_000 + random.below(820_000) };
     let queue = if bad(random, phase.queued) { 15_000 + random.below(11_000) } else { random.below(15_050) };
     let mut line = format!(
         "{{\"event\":\"llm.request\",\"operation\":\"judge\",\"model\":\"{model}\",\"engine_hash\":\"{engine}\",\"quantisation\":\"w4a8\",\"schema_id\":null,\"duration_ms\":{}.{:03},",
@@ -119,12 +126,16 @@ fn governance(random: &mut Random, length_ms: i64) -> Vec<(i64, String)> {
         let mut at = START_MS + i64::try_from(random.below(200_000)).unwrap() - 300_000;
         while at < START_MS + length_ms {
             let engine = random.pick(&ENGINES);
-            let manifest = format!("{{\"manifest\":{{\"engine_hash\":\"{engine}\",\"build_flags\":[\"{}\"]}}}}", random.below(3));
+            let manifest =
+                format!("{{\"manifest\":{{\"engine_hash\":\"{engine}\",\"build_flags\":[\"{}\"]}}}}", random.below(3));
             let (kind, payload) = match random.below(10) {
                 0..=4 => ("llm_engine_published", manifest.as_str()),
                 5..=6 => ("llm_rollback_completed", "{}"),
                 7 => ("llm_warmup_failed", "{\"error\":\"golden sample mismatch\"}"),
-                8 => ("llm_observability_alert", "{\"operation\":\"judge\",\"schema_id\":null,\"reason\":\"queue_delay\",\"queue_delay_us\":9000.0,\"threshold\":2500}"),
+                8 => (
+                    "llm_observability_alert",
+                    "{\"operation\":\"judge\",\"schema_id\":null,\"reason\":\"queue_delay\",\"queue_delay_us\":9000.0,\"threshold\":2500}",
+                ),
                 _ => ("llm_warmup_completed", "{}"),
             };
             events.push((at, report(kind, stack, engine, payload, at)));
@@ -168,7 +179,9 @@ pub(crate) fn random(seed: u64, folder: &Path) {
         let model = random.pick(&["qwen3-32b", "qwen3-32b", "qwen3-8b"]);
         logs.push_str(&record(&mut random, phase, named, model, stamped));
         if random.percent(1) {
-            logs.push_str("{\"event\":\"llm.request\",\"duration_ms\":NaN,\"model\":\"m\",\"engine_hash\":\"sha256:e1\"}\n");
+            logs.push_str(
+                "{\"event\":\"llm.request\",\"duration_ms\":NaN,\"model\":\"m\",\"engine_hash\":\"sha256:e1\"}\n",
+            );
         }
     }
     write(folder, &logs, &events.into_iter().map(|(_, line)| line).collect::<String>());

@@ -165,7 +165,9 @@ impl Batch {
 
     /// The samples at positions `from..to`, as far as they are in this batch.
     pub fn samples_between(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Sample<'_>)> {
-        let index = |position: u64| usize::try_from(position.saturating_sub(self.first_position)).unwrap_or(usize::MAX).min(self.samples.len());
+        let index = |position: u64| {
+            usize::try_from(position.saturating_sub(self.first_position)).unwrap_or(usize::MAX).min(self.samples.len())
+        };
         let (first, last) = (index(from), index(to));
         let run = self.samples.get(first..last.max(first)).unwrap_or_default();
         let positions = self.first_position + first as u64..;
@@ -183,15 +185,17 @@ impl Batch {
             found.is_some_and(|(engine, name)| &**engine == engine_hash && &**name == model)
         };
         if !is(&self.pairs, self.last) {
-            let known = self.index.get(engine_hash).and_then(|numbers| numbers.iter().copied().find(|&number| is(&self.pairs, number)));
-            self.last = match known {
-                Some(number) => number,
-                None => {
-                    self.pairs.push((engine_hash.into(), model.into()));
-                    let number = u32::try_from(self.pairs.len()).ok()?;
-                    self.index.entry(engine_hash.into()).or_default().push(number);
-                    number
-                }
+            let known = self
+                .index
+                .get(engine_hash)
+                .and_then(|numbers| numbers.iter().copied().find(|&number| is(&self.pairs, number)));
+            self.last = if let Some(number) = known {
+                number
+            } else {
+                self.pairs.push((engine_hash.into(), model.into()));
+                let number = u32::try_from(self.pairs.len()).ok()?;
+                self.index.entry(engine_hash.into()).or_default().push(number);
+                number
             };
         }
         NonZeroU32::new(self.last)

@@ -59,13 +59,17 @@ impl Number {
         self.negative && (self.digits != 0 || self.inexact)
     }
 
-    /// The magnitude in units of 10^-`decimals`, rounded half to even; `None` when that is beyond 38 digits.
+    /// The magnitude in units of 10^-`decimals`, rounded half to even; `None` when that is beyond 36 digits or so.
     pub(super) fn magnitude(self, decimals: i32) -> Option<u128> {
         let shift = self.exponent.saturating_add(decimals);
         if self.digits == 0 {
             return Some(0);
         }
-        if shift == 0 && !self.inexact {
+        // A number whose unit lies among the digits that were let go of has 36 digits above it: more than any field holds.
+        if shift >= 0 && self.inexact {
+            return None;
+        }
+        if shift == 0 {
             return Some(self.digits);
         }
         if let Ok(up) = u32::try_from(shift) {
@@ -118,7 +122,8 @@ mod tests {
         check("811.0", 3, 811_000);
         check("1e-400", 18, 0);
         check("0.004", 3, 4);
-        check("123456789012345678901234567890123456789.5", -3, 123_456_789_012_345_678_901_234_567_890_123_457);
+        check("0.123456789012345678901234567890123456789", 3, 123);
+        assert_eq!(Number::parse("123456789012345678901234567890123456789.5").unwrap().magnitude(0), None);
         assert_eq!(Number::parse("1e400").unwrap().magnitude(0), None);
         for text in ["", "-", "1.2.3", "abc", "1e", "1e5x", ".5", "\"1\"", "NaN"] {
             assert_eq!(Number::parse(text), None, "{text}");

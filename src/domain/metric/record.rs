@@ -193,7 +193,11 @@ fn queue_delay(perf: &Perf<'_>) -> Result<Option<u64>, Refusal> {
     let (Some(arrival), Some(scheduled)) = (arrival, scheduled) else { return Ok(None) };
     match scheduled.checked_sub(arrival) {
         Some(delay) if delay <= DELAY_NS_MAX => Ok(narrow(Some(delay))),
-        _ => Err(wire::out_of_range("perf.first_scheduled_time_ns", &scheduled.to_string(), &format!("what can follow an arrival at {arrival}"))),
+        _ => Err(wire::out_of_range(
+            "perf.first_scheduled_time_ns",
+            &scheduled.to_string(),
+            &format!("what can follow an arrival at {arrival}"),
+        )),
     }
 }
 

@@ -10,6 +10,7 @@ fn request(body: &str) -> MetricRecord<'_> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with optional times")]
 fn at(text: &str) -> Option<Time> {
     Some(text.parse().unwrap())
 }
@@ -24,7 +25,10 @@ fn a_provider_log_is_read_exactly() {
     let record = request(PLAIN);
     assert_eq!((record.duration_us, record.queue_delay_ns), (49_824, Some(569_900)));
     assert_eq!((record.tokens_in, record.tokens_out), (Some(374), Some(44)));
-    assert_eq!((record.kv_hits, record.kv_misses, record.spec_attempts, record.spec_accepts), (Some(4), Some(1), Some(7), Some(5)));
+    assert_eq!(
+        (record.kv_hits, record.kv_misses, record.spec_attempts, record.spec_accepts),
+        (Some(4), Some(1), Some(7), Some(5))
+    );
     assert_eq!(record.cost_usd(), Some(Decimal::new(5016, 6)));
     assert_eq!((record.token_budget_overrun, record.queue_delay_budget_overrun), (Some(true), Some(false)));
     assert_eq!(record.recorded_at, at("2026-10-01T09:00:00.049824Z"));
@@ -33,27 +37,39 @@ fn a_provider_log_is_read_exactly() {
 
 #[test]
 fn what_is_absent_is_not_reported() {
-    let record = request(r#"{"model":"m","engine_hash":"e","duration_ms":1,"queue_delay_us":null,"kv_cache_reuse":{},"speculative":{},"cost_usd":null}"#);
+    let record = request(
+        r#"{"model":"m","engine_hash":"e","duration_ms":1,"queue_delay_us":null,"kv_cache_reuse":{},"speculative":{},"cost_usd":null}"#,
+    );
     assert_eq!((record.duration_us, record.queue_delay_ns, record.cost_atto_usd), (1_000, None, None));
     assert_eq!((record.kv_hits, record.spec_attempts, record.recorded_at), (None, None, None));
-    let record = request(&with(r#""duration_ms":1,"kv_cache_reuse":{"misses":3},"error_code":"TIMEOUT","unknown":[{"a":1}]"#)).kv_misses;
+    let record =
+        request(&with(r#""duration_ms":1,"kv_cache_reuse":{"misses":3},"error_code":"TIMEOUT","unknown":[{"a":1}]"#))
+            .kv_misses;
     assert_eq!(record, Some(3));
 }
 
 #[test]
 fn numbers_keep_their_decimal_text() {
-    let cost = |text: &str| request(&with(&format!(r#""duration_ms":1,"cost_usd":{text}"#))).cost_usd().unwrap().to_string();
+    let cost =
+        |text: &str| request(&with(&format!(r#""duration_ms":1,"cost_usd":{text}"#))).cost_usd().unwrap().to_string();
     assert_eq!(cost("1e-05"), "0.00001");
     assert_eq!(cost("0.10"), "0.1");
     assert_eq!(cost("0.1000000000000001"), "0.1000000000000001");
     assert_eq!(cost("12"), "12");
     let duration = |text: &str| request(&with(&format!(r#""duration_ms":{text}"#))).duration_us;
-    assert_eq!((duration("799.9994999"), duration("799.9995"), duration("799.9985"), duration("8E2")), (799_999, 800_000, 799_998, 800_000));
+    assert_eq!(
+        (duration("799.9994999"), duration("799.9995"), duration("799.9985"), duration("8E2")),
+        (799_999, 800_000, 799_998, 800_000)
+    );
 }
 
 #[test]
 fn a_python_logger_may_stand_around_it() {
-    let around = |fields: &str| format!(r#"{{"levelname":"INFO","name":"provider","message":"llm.request",{fields},"llm":{{"model":"m","engine_hash":"e","duration_ms":1.5}}}}"#);
+    let around = |fields: &str| {
+        format!(
+            r#"{{"levelname":"INFO","name":"provider","message":"llm.request",{fields},"llm":{{"model":"m","engine_hash":"e","duration_ms":1.5}}}}"#
+        )
+    };
     let check = |fields: &str, expected: Option<Time>| {
         let body = around(fields);
         let record = request(&body);
@@ -85,7 +101,10 @@ fn both_dialects_of_triton_perf() {
     let batcher = r#"{"event":"triton.perf","model":"m","engine_hash":"e","duration_ms":812.5,"perf":{"kv_cache_reused_blocks":6,"kv_cache_alloc_new_blocks":2,"kv_cache_alloc_total_blocks":8,"arrival_time_ns":1000,"first_scheduled_time_ns":812345,"first_token_time_ns":900000,"last_token_time_ns":990000,"acceptance_rate":0.5,"total_accepted_draft_tokens":10,"total_draft_tokens":20,"num_input_tokens":100,"num_output_tokens":30}}"#;
     let record = request(batcher);
     assert_eq!((record.duration_us, record.queue_delay_ns), (812_500, Some(811_345)));
-    assert_eq!((record.kv_hits, record.kv_misses, record.spec_attempts, record.spec_accepts), (Some(6), Some(2), Some(20), Some(10)));
+    assert_eq!(
+        (record.kv_hits, record.kv_misses, record.spec_attempts, record.spec_accepts),
+        (Some(6), Some(2), Some(20), Some(10))
+    );
     assert_eq!((record.tokens_in, record.tokens_out, record.recorded_at), (Some(100), Some(30), None));
     let api = r#"{"event":"triton.perf","model":"m","engine_hash":"e","duration_ms":1,"perf":{"kv_cache_reused_block":"3","kv_cache_missed_block":"9","kv_cache_hit_rate":"0.25"}}"#;
     assert_eq!((request(api).kv_hits, request(api).kv_misses), (Some(3), Some(9)));
@@ -101,9 +120,24 @@ fn notices_are_kept_and_are_no_samples() {
         let mut batch = Batch::default();
         assert_eq!((batch.push_line(body), batch.len(), batch.samples().count()), (Ok(Kind::Notice), 1, 0));
     };
-    check(r#"{"warning":"Queue delay threshold exceeded","operation":"judge","schema_id":"x","queue_delay_us":3000.0,"threshold":2500}"#, THRESHOLD, "3000.0", "2500");
-    check(r#"{"message":"llm.threshold_exceeded","llm":{"warning":"w","queue_delay_us":3000.0,"threshold":2500}}"#, THRESHOLD, "3000.0", "2500");
-    check(r#"{"event":"llm.cost.threshold_exceeded","operation":"judge","schema_id":null,"cost_usd":0.2,"budget_usd":0.1}"#, COST, "0.2", "0.1");
+    check(
+        r#"{"warning":"Queue delay threshold exceeded","operation":"judge","schema_id":"x","queue_delay_us":3000.0,"threshold":2500}"#,
+        THRESHOLD,
+        "3000.0",
+        "2500",
+    );
+    check(
+        r#"{"message":"llm.threshold_exceeded","llm":{"warning":"w","queue_delay_us":3000.0,"threshold":2500}}"#,
+        THRESHOLD,
+        "3000.0",
+        "2500",
+    );
+    check(
+        r#"{"event":"llm.cost.threshold_exceeded","operation":"judge","schema_id":null,"cost_usd":0.2,"budget_usd":0.1}"#,
+        COST,
+        "0.2",
+        "0.1",
+    );
     check(r#"{"message":"llm.cost.threshold_exceeded","llm":{"cost_usd":0.2,"budget_usd":0.1}}"#, COST, "0.2", "0.1");
 }
 

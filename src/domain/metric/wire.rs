@@ -3,7 +3,7 @@
 //! In scope: the shape of the JSON, and the reading of single fields out of it with a refusal that names field and value.
 //! Out of scope: what a line means ([`super`]).
 //!
-//! One struct serves the record, the Python logger's record around it and a CloudEvent around it, so that a plain line,
+//! One struct serves the record, the Python logger's record around it and a cloud event around it, so that a plain line,
 //! which is nearly all of them, costs one pass. Fields that only a dialect has stay raw until that dialect is seen.
 
 use std::borrow::Cow;
@@ -203,7 +203,13 @@ pub(super) enum Strings {
 }
 
 /// A number of units of 10^-`decimals`, not negative and at most `max`, rounded half to even; `None` where absent or null.
-pub(super) fn units(field: &str, raw: Raw<'_>, decimals: i32, max: u128, strings: Strings) -> Result<Option<u128>, Refusal> {
+pub(super) fn units(
+    field: &str,
+    raw: Raw<'_>,
+    decimals: i32,
+    max: u128,
+    strings: Strings,
+) -> Result<Option<u128>, Refusal> {
     let Some(raw) = raw else { return Ok(None) };
     let text = raw.get();
     let inner = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -213,7 +219,11 @@ pub(super) fn units(field: &str, raw: Raw<'_>, decimals: i32, max: u128, strings
     let Some(number) = Number::parse(inner) else {
         let not_finite = ["nan", "inf", "+inf", "-inf"].iter().any(|word| inner.to_ascii_lowercase().starts_with(word));
         if strings == Strings::Accepted && not_finite {
-            return Err(Refusal::new(Code::NotFiniteNumber, field.to_owned(), format!("field `{field}` is {}", quoted(inner))));
+            return Err(Refusal::new(
+                Code::NotFiniteNumber,
+                field.to_owned(),
+                format!("field `{field}` is {}", quoted(inner)),
+            ));
         }
         return Err(wrong_type(field, text, "a number"));
     };

@@ -124,7 +124,9 @@ impl Counts {
             Rule::LatencyP95 => Figures::Percentile { samples, below: self.latency_below },
             Rule::QueueDelay => Figures::Percentile { samples: self.queue, below: self.queue_below },
             Rule::KvReuse => Figures::Ratio { samples: self.kv, part: self.kv_hits, whole: self.kv_blocks },
-            Rule::SpeculativeAccept => Figures::Ratio { samples: self.speculative, part: self.spec_accepts, whole: self.spec_attempts },
+            Rule::SpeculativeAccept => {
+                Figures::Ratio { samples: self.speculative, part: self.spec_accepts, whole: self.spec_attempts }
+            }
             Rule::TokenBudget => Figures::Offences { samples, offences: self.token_overruns },
             Rule::CostPerRequest => Figures::Offences { samples, offences: self.cost_over },
             Rule::ReadinessQueueDelay => Figures::Offences { samples, offences: self.readiness_over },

@@ -62,7 +62,12 @@ impl Slo {
         for listed in &cut.ledgers {
             let before = last.sizes.get(&listed.ledger).copied().unwrap_or(0);
             if listed.size < before {
-                return Err(SloError::Shrunk { ledger: listed.ledger, instant: cut.instant, size: listed.size, before });
+                return Err(SloError::Shrunk {
+                    ledger: listed.ledger,
+                    instant: cut.instant,
+                    size: listed.size,
+                    before,
+                });
             }
         }
         Ok(())
@@ -107,7 +112,9 @@ impl Slo {
         let kept = self.marks.front().filter(|_| self.trimmed).map(|mark| mark.instant);
         for (before, mark) in window::intervals(&self.marks, kept) {
             let rules = Rules {
-                attribute: &|engine, model| mark.attribution.get(engine).and_then(|models| models.get(model)).cloned().unwrap_or_default(),
+                attribute: &|engine, model| {
+                    mark.attribution.get(engine).and_then(|models| models.get(model)).cloned().unwrap_or_default()
+                },
                 bounds: &|stack, engine| {
                     let (bounds, fresh_from) = stale.get(stack).and_then(|engines| engines.get(engine))?;
                     (*fresh_from < Some(mark.instant)).then_some(*bounds)
@@ -160,7 +167,10 @@ impl Slo {
         for (name, engines) in &mut self.series {
             let policy = self.policy.for_stack(name);
             let stack = self.stacks.get(name);
-            let open_for = stack.map(|stack| stack.gate(policy.rollout)).filter(|gate| gate.open).and_then(|gate| gate.engine_hash);
+            let open_for = stack
+                .map(|stack| stack.gate(policy.rollout))
+                .filter(|gate| gate.open)
+                .and_then(|gate| gate.engine_hash);
             for (engine, series) in engines {
                 let current = stack.and_then(super::super::stacks::Stack::current) == Some(engine);
                 let bench = Bench {
@@ -179,13 +189,26 @@ impl Slo {
                     let state = series.rules.entry(rule).or_default();
                     let steps = state.step(at, settings, judged.as_ref().map(|judged| judged.breach));
                     found.extend(steps.into_iter().map(|step| {
-                        Found::Transition(Transition { stack: name.clone(), engine: engine.clone(), rule, step, judged: judged.clone() })
+                        Found::Transition(Transition {
+                            stack: name.clone(),
+                            engine: engine.clone(),
+                            rule,
+                            step,
+                            judged: judged.clone(),
+                        })
                     }));
                     if rule == Rule::LatencyP95 && judged.is_some() && current {
                         series.latency_verdicts = series.latency_verdicts.saturating_add(1);
-                        let stint = stack.and_then(super::super::stacks::Stack::current_since).filter(|_| series.latency_verdicts == PROVEN_VERDICTS);
+                        let stint = stack
+                            .and_then(super::super::stacks::Stack::current_since)
+                            .filter(|_| series.latency_verdicts == PROVEN_VERDICTS);
                         found.extend(stint.map(|(_, stint)| {
-                            Found::Proven(EngineProven { stack: name.clone(), engine_hash: engine.clone(), stint, instant: cut.instant })
+                            Found::Proven(EngineProven {
+                                stack: name.clone(),
+                                engine_hash: engine.clone(),
+                                stint,
+                                instant: cut.instant,
+                            })
                         }));
                     }
                     if judged.is_some() {
@@ -203,7 +226,11 @@ impl Slo {
             let policy = self.policy.for_stack(name);
             let gate = stack.gate(policy.rollout);
             if let Some(engine) = gate.engine_hash.filter(|_| gate.open) {
-                self.series.entry(name.clone()).or_default().entry(engine).or_insert_with(|| Series::new(Bounds::of(&policy)));
+                self.series
+                    .entry(name.clone())
+                    .or_default()
+                    .entry(engine)
+                    .or_insert_with(|| Series::new(Bounds::of(&policy)));
             }
         }
     }
@@ -234,7 +261,9 @@ impl Slo {
             Some(judged) => self.stated_value((&stack, &engine), rule, &policy, judged, records)?,
             None => None,
         };
-        let start = judged.as_ref().map_or_else(|| window::start(&self.marks, cut.instant, policy.rule(rule).window_s), |judged| judged.start);
+        let start = judged
+            .as_ref()
+            .map_or_else(|| window::start(&self.marks, cut.instant, policy.rule(rule).window_s), |judged| judged.start);
         let figures = judged.map(|judged| judged.figures);
         let alert = Alert {
             id: alert_id(rule, &stack, &engine, firing.since),
@@ -259,11 +288,20 @@ impl Slo {
     }
 
     /// The value that an alert states. A percentile is read from the records again, and checks the counts by the way.
-    fn stated_value(&self, (stack, engine): (&str, &str), rule: Rule, policy: &StackPolicy, judged: &Judged, records: &mut dyn Records) -> Result<Option<String>, SloError> {
+    fn stated_value(
+        &self,
+        (stack, engine): (&str, &str),
+        rule: Rule,
+        policy: &StackPolicy,
+        judged: &Judged,
+        records: &mut dyn Records,
+    ) -> Result<Option<String>, SloError> {
         if !matches!(judged.figures, crate::domain::metric::Figures::Percentile { .. }) {
             return Ok(figures::value(&judged.figures));
         }
-        let replay = &mut |visit: &mut dyn FnMut(&crate::domain::metric::Sample<'_>)| self.replay(stack, engine, judged.start, records, visit);
+        let replay = &mut |visit: &mut dyn FnMut(&crate::domain::metric::Sample<'_>)| {
+            self.replay(stack, engine, judged.start, records, visit)
+        };
         let Measured { figures, value } = figures::measure(rule, policy, replay)?;
         if figures != judged.figures {
             return Err(SloError::Differs { rule, stack: stack.to_owned(), counted: judged.figures, again: figures });
@@ -295,7 +333,9 @@ fn add_tallies(
 /// What an alert is compared with, in words that fit its value.
 fn threshold(rule: Rule, policy: &StackPolicy) -> String {
     match rule {
-        Rule::LatencyP95 | Rule::QueueDelay | Rule::KvReuse | Rule::SpeculativeAccept => policy.rule(rule).threshold.map(|amount| amount.to_string()).unwrap_or_default(),
+        Rule::LatencyP95 | Rule::QueueDelay | Rule::KvReuse | Rule::SpeculativeAccept => {
+            policy.rule(rule).threshold.map(|amount| amount.to_string()).unwrap_or_default()
+        }
         Rule::CostPerRequest => policy.max_cost_usd.to_string(),
         Rule::ReadinessQueueDelay => policy.max_queue_delay_us.to_string(),
         Rule::TokenBudget | Rule::UnapprovedEngine => "0".to_owned(),
@@ -314,4 +354,3 @@ fn alert_id(rule: Rule, stack: &str, engine: &str, firing_since: Time) -> String
     digest.update(firing_since.micros().to_be_bytes());
     ledger::Hash(digest.finalize().into()).to_hex()
 }
-

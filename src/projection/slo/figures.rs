@@ -23,9 +23,12 @@ pub struct Measured {
     pub value: Option<String>,
 }
 
+/// Reads a run of records once more, and hands each to the visitor.
+pub type Replay<'a, E> = &'a mut dyn FnMut(&mut dyn FnMut(&Sample<'_>)) -> Result<(), E>;
+
 /// Measures `samples`: all those of an alert's evidence that count for its stack and carry its engine. For
 /// `unapproved_engine` every one is an offence; for `silent` there should be none.
-pub fn figures<'a>(rule: Rule, policy: &StackPolicy, samples: impl Iterator<Item = Sample<'a>> + Clone) -> Measured {
+pub fn figures<'a>(rule: Rule, policy: &StackPolicy, samples: &(impl Iterator<Item = Sample<'a>> + Clone)) -> Measured {
     let replay = &mut |visit: &mut dyn FnMut(&Sample<'_>)| -> Result<(), std::convert::Infallible> {
         for sample in samples.clone() {
             visit(&sample);
@@ -39,7 +42,7 @@ pub fn figures<'a>(rule: Rule, policy: &StackPolicy, samples: impl Iterator<Item
 }
 
 /// The same over records that are read again on every call of `replay`.
-pub fn measure<E>(rule: Rule, policy: &StackPolicy, replay: &mut dyn FnMut(&mut dyn FnMut(&Sample<'_>)) -> Result<(), E>) -> Result<Measured, E> {
+pub fn measure<E>(rule: Rule, policy: &StackPolicy, replay: Replay<'_, E>) -> Result<Measured, E> {
     let bounds = Bounds::of(policy);
     let mut counts = Counts::default();
     let mut kept = Vec::new();
@@ -113,7 +116,7 @@ fn select(values: &mut [u64], rank: u64) -> Option<u64> {
 
 /// The value of a rank, by its digits from the top: each reading counts the next digit of the values that share the digits
 /// found so far.
-fn select_again<E>(rule: Rule, rank: u64, max: u64, replay: &mut dyn FnMut(&mut dyn FnMut(&Sample<'_>)) -> Result<(), E>) -> Result<u64, E> {
+fn select_again<E>(rule: Rule, rank: u64, max: u64, replay: Replay<'_, E>) -> Result<u64, E> {
     let (mut prefix, mut rank) = (0_u64, rank);
     let digits = (u64::BITS - max.leading_zeros()).div_ceil(DIGIT_BITS);
     for shift in (0..digits).rev().map(|digit| digit * DIGIT_BITS) {
@@ -166,7 +169,7 @@ mod tests {
     fn the_nearest_rank_is_a_value_that_was_measured() {
         let policy = crate::domain::policy::Policy::default().for_stack("s");
         let check = |values: std::ops::RangeInclusive<u64>, expected: Option<&str>| {
-            let measured = figures(Rule::LatencyP95, &policy, values.map(sample));
+            let measured = figures(Rule::LatencyP95, &policy, &values.map(sample));
             assert_eq!(measured.value.as_deref(), expected);
         };
         check(1..=20, Some("0.019"));
@@ -177,7 +180,10 @@ mod tests {
         check(4_000_000_001..=4_000_100_000, Some("4000095"));
         #[expect(clippy::reversed_empty_ranges, reason = "the empty run is the case")]
         check(1..=0, None);
-        let ratio = figures(Rule::KvReuse, &policy, (1..=3).map(sample));
-        assert_eq!((ratio.figures, ratio.value.as_deref()), (Figures::Ratio { samples: 3, part: 3, whole: 9 }, Some("0.333333333")));
+        let ratio = figures(Rule::KvReuse, &policy, &(1..=3).map(sample));
+        assert_eq!(
+            (ratio.figures, ratio.value.as_deref()),
+            (Figures::Ratio { samples: 3, part: 3, whole: 9 }, Some("0.333333333"))
+        );
     }
 }

@@ -46,7 +46,11 @@ struct Pair {
 }
 
 /// Counts the records in `ranges`.
-pub(super) fn fold(records: &mut dyn Records, ranges: &[Range], rules: &Rules<'_>) -> Result<(Folded, Attribution), SloError> {
+pub(super) fn fold(
+    records: &mut dyn Records,
+    ranges: &[Range],
+    rules: &Rules<'_>,
+) -> Result<(Folded, Attribution), SloError> {
     let mut pass = Pass::default();
     for range in ranges {
         read(records, *range, &mut |sample| pass.add(&sample, rules))?;
@@ -75,7 +79,8 @@ impl Pass {
         let is = |pair: &Pair| pair.engine_hash == sample.engine_hash && pair.model == sample.model;
         if !self.pairs.get(self.last).is_some_and(is) {
             let candidates = self.by_engine.get(sample.engine_hash);
-            let known = candidates.and_then(|list| list.iter().copied().find(|&index| self.pairs.get(index).is_some_and(is)));
+            let known =
+                candidates.and_then(|list| list.iter().copied().find(|&index| self.pairs.get(index).is_some_and(is)));
             self.last = known.unwrap_or_else(|| self.enter(sample, rules));
         }
         let Some(pair) = self.pairs.get(self.last) else { return };

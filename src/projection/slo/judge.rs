@@ -60,7 +60,8 @@ fn sampled(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Series
     let samples = |counts: &Counts| counts.figures(rule).samples();
     // Only a cut that brought records of the measure judges it.
     series.tallies.back().filter(|tally| tally.until == bench.t && samples(&tally.counts) > 0)?;
-    let widened = (1..).map(|minutes| minutes * WIDEN_STEP_SECONDS).take_while(|&seconds| seconds <= bench.policy.widen_s);
+    let widened =
+        (1..).map(|minutes| minutes * WIDEN_STEP_SECONDS).take_while(|&seconds| seconds <= bench.policy.widen_s);
     let windows = std::iter::once(settings.window_s).chain(widened.filter(|&seconds| seconds > settings.window_s));
     let mut older = series.tallies.iter().rev().peekable();
     let mut counts = Counts::default();
@@ -85,8 +86,13 @@ fn offences(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Serie
         counts.merge(&tally.counts);
     }
     let figures = match counts.figures(rule) {
-        Figures::Offences { samples, .. } if rule == Rule::UnapprovedEngine && !bench.unapproved => Figures::Offences { samples, offences: 0 },
-        figures => figures,
+        Figures::Offences { samples, .. } if rule == Rule::UnapprovedEngine && !bench.unapproved => {
+            Figures::Offences { samples, offences: 0 }
+        }
+        figures @ (Figures::Offences { .. }
+        | Figures::Percentile { .. }
+        | Figures::Ratio { .. }
+        | Figures::Silence { .. }) => figures,
     };
     Judged { breach: figures.breaching() > 0, figures, start, window_s: settings.window_s }
 }

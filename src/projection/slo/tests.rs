@@ -24,7 +24,13 @@ struct Owned {
 }
 
 impl Records for &Bench {
-    fn for_each(&mut self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError> {
+    fn for_each(
+        &mut self,
+        ledger: u32,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(Sample<'_>),
+    ) -> Result<(), RecordsError> {
         if self.unreadable {
             return Err("the disk is gone".into());
         }
@@ -62,7 +68,14 @@ const FAST: u64 = 100_000;
 impl Bench {
     /// `a` is current and warm on stack `s` before the first cut.
     fn new() -> Self {
-        let mut bench = Self { slo: Slo::default(), ledgers: [Vec::new(), Vec::new()], now: 0, position: 0, missing: Vec::new(), unreadable: false };
+        let mut bench = Self {
+            slo: Slo::default(),
+            ledgers: [Vec::new(), Vec::new()],
+            now: 0,
+            position: 0,
+            missing: Vec::new(),
+            unreadable: false,
+        };
         bench.publish("a");
         bench
     }
@@ -99,8 +112,13 @@ impl Bench {
     }
 
     fn try_cut(&mut self) -> Result<Vec<Finding>, SloError> {
-        let ledgers = (0..).zip(&self.ledgers).map(|(ledger, records)| CutLedger { ledger, size: records.len() as u64, root: ledger::Hash([7; 32]) });
-        let cut = Cut { instant: Time::from_seconds(self.now), ledgers: ledgers.collect(), missing: self.missing.clone() };
+        let ledgers = (0..).zip(&self.ledgers).map(|(ledger, records)| CutLedger {
+            ledger,
+            size: records.len() as u64,
+            root: ledger::Hash([7; 32]),
+        });
+        let cut =
+            Cut { instant: Time::from_seconds(self.now), ledgers: ledgers.collect(), missing: self.missing.clone() };
         let mut slo = std::mem::take(&mut self.slo);
         let found = slo.cut(&cut, &mut &*self);
         self.slo = slo;
@@ -127,12 +145,15 @@ impl Bench {
 fn said(found: &[(i64, Finding)]) -> Vec<(i64, &str, String)> {
     let short = |(at, finding): &(i64, Finding)| match finding {
         Finding::Firing(draft) => (*at, draft.alert.rule.as_str(), "fires".to_owned()),
-        Finding::Resolved(draft) => (*at, draft.alert.rule.as_str(), draft.alert.reason.clone().unwrap_or_else(|| "recovered".to_owned())),
+        Finding::Resolved(draft) => {
+            (*at, draft.alert.rule.as_str(), draft.alert.reason.clone().unwrap_or_else(|| "recovered".to_owned()))
+        }
         Finding::Proven(proven) => (*at, "proven", proven.stint.to_string()),
     };
     found.iter().map(short).collect()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with optional times")]
 fn at(seconds: i64) -> Option<Time> {
     Some(Time::from_seconds(seconds))
 }
@@ -147,7 +168,8 @@ fn a_breach_fires_after_five_minutes_and_resolves_after_one() {
     assert_eq!((Some(alert.pending_since), alert.value.as_str(), alert.threshold.as_str()), (at(10), "900", "800"));
     assert_eq!((alert.samples, alert.breaching), (120, 120));
     // The window began at the cut of 250 s: 25 cuts of ten records in each ledger.
-    let evidence: Vec<_> = alert.evidence.iter().map(|part| (part.ledger.as_str(), part.from, part.to, part.size)).collect();
+    let evidence: Vec<_> =
+        alert.evidence.iter().map(|part| (part.ledger.as_str(), part.from, part.to, part.size)).collect();
     assert_eq!(evidence, [("metrics-0", 250, 310, 310), ("metrics-1", 250, 310, 310)]);
     // The window is clear of slow records six cuts later, at 390, and has been for a minute at 450.
     let found = bench.run(20, "a", FAST, 20);
@@ -163,7 +185,7 @@ fn evidence_is_enough_to_repeat_the_figures() {
         let range = usize::try_from(part.from).unwrap()..usize::try_from(part.to).unwrap();
         ledger[range].iter().map(Owned::sample)
     });
-    let measured = figures(Rule::LatencyP95, &bench.slo.policy_for("s"), samples);
+    let measured = figures(Rule::LatencyP95, &bench.slo.policy_for("s"), &samples);
     assert_eq!((Some(measured.figures), measured.value.as_deref()), (draft.figures, Some(draft.alert.value.as_str())));
 }
 
@@ -171,14 +193,14 @@ fn evidence_is_enough_to_repeat_the_figures() {
 fn a_missing_partition_resolves_nothing() {
     let mut bench = Bench::new();
     bench.run(31, "a", SLOW, 20);
-    bench.run(12, "a", FAST, 20);
+    bench.run(10, "a", FAST, 20);
     bench.missing = vec![1];
     assert_eq!(said(&bench.run(10, "a", FAST, 20)), []);
-    assert_eq!(bench.slo.evaluated_through(), at(430));
+    assert_eq!(bench.slo.evaluated_through(), at(410));
     assert!(bench.row("a", Rule::Silent).no_verdict);
     bench.missing.clear();
-    assert_eq!(said(&bench.run(1, "a", FAST, 20)), [(540, "latency_p95", "recovered".to_owned())]);
-    assert_eq!(bench.slo.evaluated_through(), at(540));
+    assert_eq!(said(&bench.run(1, "a", FAST, 20)), [(520, "latency_p95", "recovered".to_owned())]);
+    assert_eq!(bench.slo.evaluated_through(), at(520));
 }
 
 #[test]
@@ -221,7 +243,8 @@ fn a_firing_alert_outlives_silence_while_its_engine_is_current() {
     assert_eq!(said(&bench.run(100, "a", SLOW, 0)), [(910, "silent", "fires".to_owned())]);
     bench.publish("b");
     let found = bench.run(8, "b", FAST, 20);
-    let (after_rollout, silence_over) = ((1320, "latency_p95", "no_longer_serving".to_owned()), (1320, "silent", "recovered".to_owned()));
+    let (after_rollout, silence_over) =
+        ((1320, "latency_p95", "no_longer_serving".to_owned()), (1320, "silent", "recovered".to_owned()));
     assert!(said(&found).contains(&after_rollout), "{:?}", said(&found));
     assert!(!said(&found).contains(&silence_over), "cleared at 1320, it resolves a minute later");
     assert!(said(&found).contains(&(1380, "silent", "recovered".to_owned())));
@@ -235,7 +258,11 @@ fn an_engine_that_becomes_current_again_begins_afresh() {
     bench.publish("a");
     bench.run(1, "a", SLOW, 19);
     let row = bench.row("a", Rule::LatencyP95);
-    assert_eq!((row.pending_since, row.state), (None, RowState::NoVerdict), "19 records since, and no earlier one counts");
+    assert_eq!(
+        (row.pending_since, row.state),
+        (None, RowState::NoVerdict),
+        "19 records since, and no earlier one counts"
+    );
     bench.run(1, "a", SLOW, 1);
     assert_eq!(bench.row("a", Rule::LatencyP95).pending_since, at(220));
     assert_eq!(bench.row("a", Rule::LatencyP95).figures, Some(Figures::Percentile { samples: 20, below: 0 }));
@@ -253,7 +280,11 @@ fn a_changed_policy_judges_the_whole_window() {
     bench.run(1, "a", FAST, 1);
     let row = bench.row("a", Rule::LatencyP95);
     assert_eq!((row.pending_since, row.window_s), (at(1010), Some(240)));
-    assert_eq!(row.figures, Some(Figures::Percentile { samples: 24, below: 0 }), "older cuts are counted by the new threshold");
+    assert_eq!(
+        row.figures,
+        Some(Figures::Percentile { samples: 24, below: 0 }),
+        "older cuts are counted by the new threshold"
+    );
     // From there on the state is that of a fold which had the policy from the beginning, but for when it was pending.
     let mut from_start = Bench::new();
     from_start.revise(threshold);
@@ -313,7 +344,10 @@ fn spend_is_told_cut_by_cut() {
     bench.ledgers[1].push(Owned { engine: "a", duration_us: FAST, cost_atto_usd: cost(25) });
     assert_eq!(bench.cut().len(), 1, "one of them costs too much");
     let [totals] = bench.slo.last_interval().try_into().unwrap();
-    assert_eq!((totals.requests, totals.cost_usd, totals.cost_over, totals.cost_of_over_usd), (2, Decimal::new(35, 2), 1, Decimal::new(25, 2)));
+    assert_eq!(
+        (totals.requests, totals.cost_usd, totals.cost_over, totals.cost_of_over_usd),
+        (2, Decimal::new(35, 2), 1, Decimal::new(25, 2))
+    );
     bench.cut();
     assert_eq!(bench.slo.last_interval(), []);
     let latencies = bench.slo.latencies("s", "a", 60, &mut &bench).unwrap().unwrap();

@@ -13,6 +13,8 @@ use crate::domain::time::Time;
 
 /// Significant digits of a displayed percentile.
 const DISPLAY_DIGITS: u8 = 3;
+/// The longest displayed duration, a day; longer ones show as this.
+const DISPLAY_MAX_US: u64 = 86_400_000_000;
 
 /// One rule on one engine, as of the last cut.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -154,7 +156,9 @@ impl Slo {
                     unit: rule.unit(),
                     threshold: settings.threshold,
                     window_s: state.judged.as_ref().map(|judged| judged.window_s),
-                    pending_since: state.pending_since.or_else(|| state.firing.as_ref().map(|firing| firing.pending_since)),
+                    pending_since: state
+                        .pending_since
+                        .or_else(|| state.firing.as_ref().map(|firing| firing.pending_since)),
                     firing_since: state.firing.as_ref().map(|firing| firing.since),
                     clear_since: state.clear_since,
                     severity: state.firing.as_ref().map_or(settings.severity, |firing| firing.severity),
@@ -168,7 +172,8 @@ impl Slo {
     pub fn interval_totals(&self, stack: &str) -> Vec<IntervalTotals> {
         let engines = self.series.get(stack).into_iter().flatten();
         let tallies = engines.flat_map(|(engine, series)| series.tallies.iter().map(move |tally| (engine, tally)));
-        let mut totals: Vec<_> = tallies.map(|(engine, tally)| totals(stack, engine, tally.until, &tally.counts)).collect();
+        let mut totals: Vec<_> =
+            tallies.map(|(engine, tally)| totals(stack, engine, tally.until, &tally.counts)).collect();
         totals.sort_by_key(|totals| totals.until);
         totals
     }
@@ -181,14 +186,24 @@ impl Slo {
             newest.map(|tally| totals(stack, engine, tally.until, &tally.counts))
         };
         let stacks = self.series.iter();
-        stacks.flat_map(|(stack, engines)| engines.iter().filter_map(move |(engine, series)| of_engine(stack, engine, series))).collect()
+        stacks
+            .flat_map(|(stack, engines)| {
+                engines.iter().filter_map(move |(engine, series)| of_engine(stack, engine, series))
+            })
+            .collect()
     }
 
     /// Durations on an engine over the last `seconds` (at most the longest window), read from the records.
-    pub fn latencies(&self, stack: &str, engine: &str, seconds: u32, records: &mut dyn Records) -> Result<Option<Latencies>, SloError> {
+    pub fn latencies(
+        &self,
+        stack: &str,
+        engine: &str,
+        seconds: u32,
+        records: &mut dyn Records,
+    ) -> Result<Option<Latencies>, SloError> {
         let Some(last) = self.last_cut() else { return Ok(None) };
         let start = window::start(&self.marks, last, seconds).max(self.oldest_kept());
-        let Ok(mut histogram) = Histogram::<u64>::new(DISPLAY_DIGITS) else { return Ok(None) };
+        let Ok(mut histogram) = Histogram::<u64>::new_with_max(DISPLAY_MAX_US, DISPLAY_DIGITS) else { return Ok(None) };
         self.replay(stack, engine, start, records, &mut |sample| histogram.saturating_record(sample.duration_us))?;
         Ok((!histogram.is_empty()).then(|| Latencies {
             requests: histogram.len(),

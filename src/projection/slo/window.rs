@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::Evidence;
 use crate::domain::cut::Cut;
+use crate::domain::event::Evidence;
 use crate::domain::policy::WINDOW_SECONDS_MAX;
 use crate::domain::time::Time;
 
