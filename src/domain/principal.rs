@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::envelope::hex;
 
-/// A role. What each may do stands in [`super::command::Command::roles`] and in the API's route table.
+/// A role. What each may do stands in [`super::command::Request::roles`] and in the API's route table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

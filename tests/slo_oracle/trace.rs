@@ -51,7 +51,7 @@ impl Phase {
             queued: random.percent(45),
             cold: random.percent(45),
             misguessed: random.percent(45),
-            offences: random.pick(&[0, 0, 1, 6]),
+            offences: random.pick(&[0, 0, 2, 15]),
         }
     }
 }

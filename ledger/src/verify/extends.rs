@@ -31,7 +31,7 @@ pub struct ExtendsReport {
 /// A ledger that was written anew, by the same key even, fails with [`super::VerifyError`].
 ///
 /// What the proof is made of is stored hashes; that the entries are those of the present root is for
-/// [`super::audit`] to say.
+/// [`super::audit()`] to say.
 pub fn audit_extends(dir: &Path, old_checkpoint: &str, key: &VerifierKey) -> Result<ExtendsReport, Error> {
     let old = checkpoint(old_checkpoint, key)?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);

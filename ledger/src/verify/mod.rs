@@ -2,7 +2,7 @@
 //!
 //! The functions here are pure: they see what they are given and trust only the verifier key. They share no
 //! code with the making of proofs but the two hash functions, so that a fault there does not excuse itself.
-//! [`audit`] and [`audit_extends`] read a directory and trust nothing in it.
+//! [`audit()`] and [`audit_extends`] read a directory and trust nothing in it.
 
 mod audit;
 mod export_audit;
