@@ -5,19 +5,27 @@
 
 mod args;
 mod ask;
+mod check_answer;
+mod decide;
+mod demo;
+mod entries;
 mod error;
 mod export;
 mod ingest;
 mod init;
 mod node;
 mod out;
+mod prove;
+mod rebuild;
+mod schemas;
+mod serve;
 mod show;
 mod source;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use args::{Args, Task};
 use error::{CliError, Exit, Outcome};
@@ -44,9 +52,29 @@ pub fn run() -> ExitCode {
 fn dispatch(args: Args) -> Outcome {
     let place = args.place();
     let options = args.options();
+    let named_data = args.named_data();
     match args.task {
         Task::Init(init) => init::run(&place, &options, init),
         Task::Ingest(ingest) => ingest::run(&place, &options, ingest),
+        Task::Serve(serve) => serve::run(&place, &options, &serve),
+        Task::Demo(demo) => demo::run(&options, named_data, &demo),
+        Task::Entries(entries) => entries::run(&place, &options, &entries),
+        Task::Waivers { task } => decide::waivers(&place, &options, task),
+        Task::Incidents { task } => decide::incidents(&place, &options, task),
+        Task::Condemn(judgement) => decide::judge(&place, &options, judgement, true),
+        Task::Reinstate(judgement) => decide::judge(&place, &options, judgement, false),
+        Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),
+        Task::ConfirmHole(hole) => decide::hole(&place, &options, hole),
+        Task::Token { task } => decide::token(&place, &options, task),
+        Task::Prove(prove) => prove::prove(&place, &options, &prove),
+        Task::CheckProof(check) => prove::check(&place, &options, &check),
+        Task::CheckAnswer(check) => check_answer::run(&place, &options, &check),
+        Task::Rebuild => rebuild::run(&place, &options),
+        Task::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "govledger", &mut std::io::stdout());
+            Ok(Exit::Fine)
+        }
+        Task::Schemas(schemas) => schemas::run(&schemas),
         Task::Read(read) => ask::run(&place, &options, read),
         Task::Verify(verify) => verify::run(&place, &options, &verify),
         Task::Export(export) => export::run(&place, &options, &export),

@@ -4,3 +4,5 @@
 //! from the ledger afterwards.
 
 pub mod file;
+pub mod kafka;
+pub mod http;

@@ -3,9 +3,11 @@
 //! Floors, each using only those before it: [`domain`], [`projection`], [`sequencer`], then the edges.
 
 pub mod cli;
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod ingest;
 pub mod projection;
 pub mod sequencer;
+mod web;

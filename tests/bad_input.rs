@@ -31,16 +31,27 @@ fn governance_lines_are_kept_and_refused_with_reason() {
     let scratch = Scratch::new("bad-governance");
     let node = Node::init(&scratch.join("data"));
     let good = r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s","version":"1","hash":"h"},"actor":"ci","payload":{},"timestamp":"2026-10-01T08:30:00+00:00"}"#;
-    let event = |data: &str| format!(r#"{{"specversion":"1.0","id":"7","source":"ci","type":"note","subject":"s","data":{data}}}"#);
+    let event = |data: &str| {
+        format!(r#"{{"specversion":"1.0","id":"7","source":"ci","type":"note","subject":"s","data":{data}}}"#)
+    };
     let mut large = br#"{"event_type":"note","artifact":{"artifact_id":"s"},"payload":{"text":""#.to_vec();
     large.extend(std::iter::repeat_n(b'x', 1 << 20));
     large.extend_from_slice(br#""}}"#);
-    let envelope = r#"{"payloadType":"application/cloudevents+json","payload":"e30=","signatures":[{"keyid":"k","sig":"AAAA"}]}"#;
+    let envelope =
+        r#"{"payloadType":"application/cloudevents+json","payload":"e30=","signatures":[{"keyid":"k","sig":"AAAA"}]}"#;
     let cases: Vec<Case> = vec![
         text(r#"{"event_type":"x","#, "malformed_json", &["not JSON"]),
         text(r#"{"event_type":"x","payload":{"a":NaN}}"#, "not_finite_number", &["`a`", "NaN"]),
-        text(r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s","hash":42}}"#, "wrong_type", &["hash", "42"]),
-        text(r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s"}}"#, "missing_field", &["engine_hash"]),
+        text(
+            r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s","hash":42}}"#,
+            "wrong_type",
+            &["hash", "42"],
+        ),
+        text(
+            r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s"}}"#,
+            "missing_field",
+            &["engine_hash"],
+        ),
         (large, "too_large", &["1048650", "65535"]),
         (b"{\"event_type\":\"x\xff\"}".to_vec(), "invalid_utf8", &["0xff", "byte 16"]),
         (event(r#"{"a":2}"#).into_bytes(), "id_conflict", &["position"]),
@@ -53,7 +64,9 @@ fn governance_lines_are_kept_and_refused_with_reason() {
         file.extend_from_slice(line);
         file.push(b'\n');
     }
-    file.extend_from_slice(b"{\"event_type\":\"mapping_batch_published\",\"artifact\":{\"artifact_id\":\"s\"},\"payload\":{}}\n");
+    file.extend_from_slice(
+        b"{\"event_type\":\"mapping_batch_published\",\"artifact\":{\"artifact_id\":\"s\"},\"payload\":{}}\n",
+    );
     let report = ingest(&node, &scratch.write("events.ndjson", &file));
     assert_eq!((report.admitted, report.rejected), (3, cases.len() as u64));
 
@@ -77,7 +90,8 @@ fn governance_lines_are_kept_and_refused_with_reason() {
     }
     // The unknown type is no fault: it is on the timeline.
     let (timeline, _) = node.ask("/v1/stacks/s/timeline");
-    let kinds: Vec<&str> = timeline["timeline"].as_array().unwrap().iter().map(|item| item["type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        timeline["timeline"].as_array().unwrap().iter().map(|item| item["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["llm_engine_published", "note", "mapping_batch_published"]);
 }
 
@@ -91,10 +105,22 @@ fn metric_lines_are_kept_and_refused_with_reason() {
     large.extend_from_slice(br#""}"#);
     let cases: Vec<Case> = vec![
         text(r#"{"event":"llm.request","model":"m""#, "malformed_json", &["not JSON"]),
-        text(r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":NaN}"#, "not_finite_number", &["duration_ms", "NaN"]),
-        text(r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":"fast"}"#, "wrong_type", &["duration_ms", "fast"]),
+        text(
+            r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":NaN}"#,
+            "not_finite_number",
+            &["duration_ms", "NaN"],
+        ),
+        text(
+            r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":"fast"}"#,
+            "wrong_type",
+            &["duration_ms", "fast"],
+        ),
         text(r#"{"event":"llm.request","model":"m","engine_hash":"e"}"#, "missing_field", &["duration_ms"]),
-        text(r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":-1}"#, "out_of_range", &["duration_ms", "-1"]),
+        text(
+            r#"{"event":"llm.request","model":"m","engine_hash":"e","duration_ms":-1}"#,
+            "out_of_range",
+            &["duration_ms", "-1"],
+        ),
         (large, "too_large", &["65535"]),
         (b"{\"event\":\"llm.request\xff\"}".to_vec(), "invalid_utf8", &["0xff"]),
     ];
@@ -122,7 +148,9 @@ fn metric_lines_are_kept_and_refused_with_reason() {
 fn a_senders_clock_far_ahead_refuses_the_whole_backfill() {
     let scratch = Scratch::new("clock-ahead");
     let node = Node::init(&scratch.join("data"));
-    let line = |time: &str| format!("{{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"{time}\"}}\n");
+    let line = |time: &str| {
+        format!("{{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"{time}\"}}\n")
+    };
     let logs = scratch.write("logs.ndjson", line("2026-10-01T09:00:00Z") + &line("2031-01-01T00:00:00Z"));
     let before = node.roots();
     let error = node.backfill(&[&logs]).unwrap_err();
@@ -135,7 +163,9 @@ fn a_senders_clock_far_ahead_refuses_the_whole_backfill() {
 fn history_is_closed_up_to_the_last_cut() {
     let scratch = Scratch::new("behind-cut");
     let node = Node::init(&scratch.join("data"));
-    let line = |time: &str| format!("{{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"{time}\"}}\n");
+    let line = |time: &str| {
+        format!("{{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"{time}\"}}\n")
+    };
     node.backfill(&[&scratch.write("a.ndjson", line("2026-10-01T09:00:05Z"))]).unwrap();
     let before = node.roots();
     let error = node.backfill(&[&scratch.write("b.ndjson", line("2026-10-01T09:00:09Z"))]).unwrap_err();

@@ -40,7 +40,16 @@ fn every_line_once_over_rotations_and_kills() {
     let scratch = Scratch::new("follow");
     let (data, log) = (scratch.join("data"), scratch.join("provider.log"));
     let data_text = data.to_str().unwrap().to_owned();
-    govledger(&["--data", &data_text, "init", "--node", "test", "--token-out", scratch.join("token").to_str().unwrap()]).expect(0);
+    govledger(&[
+        "--data",
+        &data_text,
+        "init",
+        "--node",
+        "test",
+        "--token-out",
+        scratch.join("token").to_str().unwrap(),
+    ])
+    .expect(0);
     append(&log, 0..50);
     let arguments = ["--data", &data_text, "ingest", "--follow", log.to_str().unwrap()].map(str::to_owned);
     let mut follow = Service::spawn(ServiceOptions::new(arguments, 1));

@@ -36,7 +36,8 @@ fn a_start_reads_only_what_follows_the_snapshot() {
     let more = scratch.write("more.ndjson", more.collect::<String>());
     node.backfill(&[&more]).unwrap();
     let after = (node.roots(), node.digests());
-    let governance = node.handle.shared().governance().size - before.0.iter().find(|(name, ..)| name == "governance").unwrap().1;
+    let governance =
+        node.handle.shared().governance().size - before.0.iter().find(|(name, ..)| name == "governance").unwrap().1;
     node.stop();
     std::fs::remove_dir_all(&cache).unwrap();
     std::fs::rename(&kept, &cache).unwrap();
@@ -50,6 +51,10 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { std::fs::copy(entry.path(), target).map(|_| ()).unwrap() }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).map(|_| ()).unwrap()
+        }
     }
 }

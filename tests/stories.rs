@@ -43,7 +43,8 @@ impl Stage {
 
     fn serve(&self) -> Service {
         let port = free_port();
-        let arguments = ["--data", &self.path("data"), "serve", "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned);
+        let arguments =
+            ["--data", &self.path("data"), "serve", "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned);
         Service::start(ServiceOptions::new(arguments, port))
     }
 
@@ -57,7 +58,11 @@ impl Stage {
 }
 
 fn command(http: &Http, path: &str, idempotency_key: &str, body: &Value) -> Reply {
-    http.post(path, &[("content-type", "application/json"), ("idempotency-key", idempotency_key)], body.to_string().as_bytes())
+    http.post(
+        path,
+        &[("content-type", "application/json"), ("idempotency-key", idempotency_key)],
+        body.to_string().as_bytes(),
+    )
 }
 
 #[test]
@@ -105,11 +110,14 @@ fn finance_decides_once_and_only_finance() {
     let covered = |expected: Option<&str>| {
         let alerts = reader.get("/v1/alerts?state=firing").expect(200).json();
         let alerts = alerts["alerts"].as_array().unwrap().clone();
-        let cost = alerts.iter().find(|alert| alert["rule"] == "cost_per_request").unwrap_or_else(|| panic!("{alerts:#?}"));
+        let cost =
+            alerts.iter().find(|alert| alert["rule"] == "cost_per_request").unwrap_or_else(|| panic!("{alerts:#?}"));
         assert_eq!(cost["covered_by"].as_str(), expected);
     };
     let scope = json!({ "rule": "cost_per_request", "stack": STACK, "justification": "launch week", "mitigation_plan": "shorter prompts", "cap_usd": "50", "expires": "2030-01-01T00:00:00Z" });
-    let request = |http: &Http, key: &str| command(http, "/v1/waivers", key, &scope).expect(200).json()["id"].as_str().unwrap().to_owned();
+    let request = |http: &Http, key: &str| {
+        command(http, "/v1/waivers", key, &scope).expect(200).json()["id"].as_str().unwrap().to_owned()
+    };
     covered(None);
 
     // Their own request is not theirs to approve; nobody else's role will do.
@@ -120,10 +128,16 @@ fn finance_decides_once_and_only_finance() {
 
     // What only arrives as an event approves nothing.
     let produced = json!({ "specversion": "1.0", "id": "x1", "source": "someone", "type": "llm_waiver_approved", "data": { "waiver": waiver } });
-    let refused = publisher.post("/v1/events", &[("content-type", "application/cloudevents+json")], produced.to_string().as_bytes());
+    let refused = publisher.post(
+        "/v1/events",
+        &[("content-type", "application/cloudevents+json")],
+        produced.to_string().as_bytes(),
+    );
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.text().contains("envelope_required"), "{}", refused.text());
-    let granted = format!(r#"{{"event_type":"waiver_granted","artifact":{{"artifact_id":"{STACK}"}},"actor":"x","payload":{{"waiver_id":"legacy-1","owner":"x"}}}}"#);
+    let granted = format!(
+        r#"{{"event_type":"waiver_granted","artifact":{{"artifact_id":"{STACK}"}},"actor":"x","payload":{{"waiver_id":"legacy-1","owner":"x"}}}}"#
+    );
     publisher.post("/v1/events", &[("content-type", "application/json")], granted.as_bytes());
     covered(None);
 
@@ -169,7 +183,9 @@ fn rollback_tooling_gets_the_right_manifest_at_every_moment() {
     let answer = last_good("09:05:00", &["--strict"], 1);
     assert_eq!(answer["confidence"], "unproven");
 
-    let traffic = |time: &str, code: i32| stage.run(&["traffic", STACK, "--json", "--as-of", &format!("2026-10-01T{time}Z")]).expect(code).json();
+    let traffic = |time: &str, code: i32| {
+        stage.run(&["traffic", STACK, "--json", "--as-of", &format!("2026-10-01T{time}Z")]).expect(code).json()
+    };
     assert_eq!(traffic("08:55:30", 1)["open"], false);
     assert_eq!(traffic("09:10:00", 0)["open"], true);
     assert_eq!(traffic("09:25:10", 1)["open"], false);

@@ -18,7 +18,9 @@ fn provider_logs(scratch: &Scratch, count: usize) -> PathBuf {
     let start: govledger::domain::time::Time = "2026-10-01T09:00:00Z".parse().unwrap();
     let mut text = String::new();
     for index in 0..count {
-        let at = govledger::domain::time::Time::from_micros(start.micros() + i64::try_from(index * 1_800_000_000 / count).unwrap());
+        let at = govledger::domain::time::Time::from_micros(
+            start.micros() + i64::try_from(index * 1_800_000_000 / count).unwrap(),
+        );
         writeln!(
             text,
             r#"{{"event":"llm.request","operation":"generate_json","model":"qwen3-32b","engine_hash":"sha256:aa","quantisation":"w4a8","duration_ms":{}.5,"queue_delay_us":{}.0,"recorded_at":"{at}"}}"#,
@@ -93,8 +95,14 @@ fn a_rewritten_and_resigned_history_is_caught_by_a_kept_checkpoint() {
     let entries: Vec<String> = (0..1_000).map(|index| format!("{{\"t\":{index}}}\nentry {index}")).collect();
     let build = |name: &str, changed: Option<usize>| {
         let directory = scratch.join(name);
-        let mut ledger = ledger::Ledger::create(&directory, "n/governance", key(), ledger::Options::default(), b"{\"t\":0}\nfirst").unwrap();
-        let changed: Vec<String> = entries.iter().enumerate().map(|(index, entry)| if Some(index) == changed { format!("{entry}!") } else { entry.clone() }).collect();
+        let mut ledger =
+            ledger::Ledger::create(&directory, "n/governance", key(), ledger::Options::default(), b"{\"t\":0}\nfirst")
+                .unwrap();
+        let changed: Vec<String> = entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| if Some(index) == changed { format!("{entry}!") } else { entry.clone() })
+            .collect();
         ledger.append_entries(&changed[..500]).unwrap();
         let kept = ledger.checkpoint().text().to_owned();
         ledger.append_entries(&changed[500..]).unwrap();

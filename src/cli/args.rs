@@ -58,6 +58,11 @@ impl Args {
         Place { data, server, export: self.export.clone(), vkey: self.vkey.clone(), token_file: self.token_file.clone() }
     }
 
+    /// The data directory, where one was named.
+    pub(crate) fn named_data(&self) -> Option<PathBuf> {
+        self.data.clone()
+    }
+
     /// What holds for every command.
     pub(crate) fn options(&self) -> Options {
         Options { json: self.json, config: self.config.clone() }
@@ -71,12 +76,56 @@ pub(crate) enum Task {
     Init(Init),
     /// Take event logs and provider logs
     Ingest(Ingest),
+    /// Run the service: intake, ledger, API, pages
+    Serve(Serve),
+    /// An hour of two serving stacks, made up, ingested, told and verified; needs nothing else
+    Demo(Demo),
     #[command(flatten)]
     Read(Read),
+    /// Raw entries and what each counts for
+    Entries(Entries),
+    /// Waivers: list, show, request, approve, refuse, revoke
+    Waivers {
+        #[command(subcommand)]
+        task: Option<WaiverTask>,
+    },
+    /// Incidents: list, show, open, ack, note, close
+    Incidents {
+        #[command(subcommand)]
+        task: Option<IncidentTask>,
+    },
+    /// Never go back to this engine
+    Condemn(Judgement),
+    /// Lift a condemnation
+    Reinstate(Judgement),
+    /// Record an engine that runs already
+    Adopt(Adopt),
+    /// Accept that offsets of a source are lost
+    ConfirmHole(Hole),
+    /// Principals and their tokens: create, revoke, list
+    Token {
+        #[command(subcommand)]
+        task: TokenTask,
+    },
+    /// Write a proof that an entry is in the ledger
+    Prove(Prove),
+    /// Check such a proof, with nothing but the entry and the .vkey
+    CheckProof(CheckProof),
+    /// Fold a saved JSON answer again and compare
+    CheckAnswer(CheckAnswer),
     /// Check every entry, hash and signature, with nothing trusted but the .vkey
     Verify(Verify),
     /// Write every ledger as static files that anybody can check
     Export(Export),
+    /// Throw the cache away and fold everything again
+    Rebuild,
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the JSON Schemas, or check that they are what the types say
+    Schemas(Schemas),
 }
 
 /// A past state to ask about.
@@ -228,6 +277,9 @@ pub(crate) enum Read {
     },
     /// What was refused, and why
     Rejected {
+        /// The ledger
+        #[arg(long, default_value = "governance")]
+        ledger: String,
         /// After this position
         #[arg(long)]
         after: Option<u64>,
@@ -259,4 +311,342 @@ pub(crate) struct Export {
     /// This ledger alone
     #[arg(long)]
     pub(crate) ledger: Option<String>,
+}
+
+/// `serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Only consume and check: say nothing, decide nothing (Kafka)
+    #[arg(long)]
+    pub(crate) follower: bool,
+    /// Where to listen [default: 127.0.0.1:7710]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+}
+
+/// `demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Leave a server running on what was made
+    #[arg(long)]
+    pub(crate) serve: bool,
+    /// Begin the hour at this time instead of an hour ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<Time>,
+}
+
+/// `entries`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Entries {
+    /// One entry, whole
+    pub(crate) position: Option<u64>,
+    /// The ledger
+    #[arg(long, default_value = "governance")]
+    pub(crate) ledger: String,
+    /// Of this event type alone
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// On this stack alone
+    #[arg(long)]
+    pub(crate) stack: Option<String>,
+    /// Not before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<Time>,
+    /// Not after this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<Time>,
+    /// After this position
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<u64>,
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+/// The scope of a waiver that is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WaiverAsk {
+    /// The stack
+    #[arg(long)]
+    pub(crate) stack: String,
+    /// The rule
+    #[arg(long)]
+    pub(crate) rule: crate::domain::policy::Rule,
+    /// One engine only
+    #[arg(long, value_name = "HASH")]
+    pub(crate) engine: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) justification: String,
+    /// What is done about the cause
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) mitigation: String,
+    /// The most that it may cost beyond the threshold, USD
+    #[arg(long, value_name = "USD")]
+    pub(crate) cap_usd: Option<rust_decimal::Decimal>,
+    /// Covers from here [default: its approval]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) starts: Option<Time>,
+    /// Covers until here
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Time,
+    /// Ticket in another system
+    #[arg(long)]
+    pub(crate) ticket: Option<String>,
+    /// Idempotency key: a repeat under it returns the first outcome
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+/// `waivers`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WaiverTask {
+    /// All of them
+    List {
+        /// On this stack alone
+        #[arg(long)]
+        stack: Option<String>,
+        #[command(flatten)]
+        past: Past,
+    },
+    /// One, whole
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Ask for one
+    Request(WaiverAsk),
+    /// Accept (finance)
+    Approve {
+        /// Its id
+        id: String,
+        /// The scope that was seen; must be that of the waiver [default: as it stands now]
+        #[arg(long, value_name = "HEX")]
+        scope_sha256: Option<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Decline (finance)
+    Refuse {
+        /// Its id
+        id: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Take back (finance)
+    Revoke {
+        /// Its id
+        id: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+}
+
+/// `incidents`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IncidentTask {
+    /// All of them
+    List {
+        /// On this stack alone
+        #[arg(long)]
+        stack: Option<String>,
+        #[command(flatten)]
+        past: Past,
+    },
+    /// One, with its timeline
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Open one by hand
+    Open {
+        /// The stack
+        #[arg(long)]
+        stack: String,
+        /// One line
+        #[arg(long)]
+        title: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Say that somebody works on it
+    Ack {
+        /// Its id
+        id: String,
+        /// What to remember
+        #[arg(long)]
+        text: Option<String>,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Add a note
+    Note {
+        /// Its id
+        id: String,
+        /// What to remember
+        #[arg(long)]
+        text: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Close it with a report
+    Close {
+        /// Its id
+        id: String,
+        /// The report
+        #[arg(long, value_name = "TEXT")]
+        report: Option<String>,
+        /// The report, from a file
+        #[arg(long, value_name = "FILE", conflicts_with = "report")]
+        report_file: Option<PathBuf>,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+}
+
+/// `condemn`, `reinstate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Judgement {
+    /// The stack
+    pub(crate) stack: String,
+    /// The engine's hash
+    pub(crate) engine: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Idempotency key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+/// `adopt`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Adopt {
+    /// The stack
+    pub(crate) stack: String,
+    /// The engine's hash
+    pub(crate) engine: String,
+    /// Its version
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// Its manifest, a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Idempotency key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+/// `confirm-hole`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hole {
+    /// `governance` or `metrics-<n>`
+    pub(crate) ledger: String,
+    /// First lost offset
+    #[arg(long)]
+    pub(crate) from: u64,
+    /// Last lost offset
+    #[arg(long)]
+    pub(crate) to: u64,
+    /// Why it is accepted
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Idempotency key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+/// `token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenTask {
+    /// Give a principal roles and a token (admin)
+    Create {
+        /// Who
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// What they may do from here: replaces what they had; may be given more than once
+        #[arg(long, required = true)]
+        role: Vec<crate::domain::principal::Role>,
+        /// Write the token to this file (0600) instead of the terminal
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Take all roles and tokens from a principal (admin)
+    Revoke {
+        /// Who
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Who may do what
+    List,
+}
+
+/// `prove`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prove {
+    /// The entry's position
+    pub(crate) position: u64,
+    /// The ledger
+    #[arg(long, default_value = "governance")]
+    pub(crate) ledger: String,
+    /// The proof file [default: LEDGER-POSITION.tlog-proof]; the entry goes beside it, as .entry
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `check-proof`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckProof {
+    /// The proof file
+    pub(crate) proof: PathBuf,
+    /// The entry, as `prove` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entry: PathBuf,
+}
+
+/// `check-answer`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckAnswer {
+    /// The saved JSON answer
+    pub(crate) answer: PathBuf,
+}
+
+/// `schemas`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schemas {
+    /// Exit 1 where a file differs from what the types say
+    #[arg(long, conflicts_with = "write")]
+    pub(crate) check: bool,
+    /// Write the files
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// The directory
+    #[arg(long, default_value = "schemas", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }

@@ -11,6 +11,12 @@ use crate::domain::event::AlertState;
 use crate::projection::answers::Asked;
 
 pub(crate) fn run(place: &Place, options: &Options, read: Read) -> Outcome {
+    // The refusals of a metrics ledger are no fold's: its records are judged again, one by one.
+    if let Read::Rejected { ledger, after, limit, .. } = &read
+        && ledger != "governance"
+    {
+        return super::entries::rejected(place, options, ledger, *after, *limit);
+    }
     let (asked, past) = question(read);
     answer(place, options, &asked, past)
 }
@@ -51,6 +57,6 @@ fn question(read: Read) -> (Asked, Past) {
         }
         Read::Slo { stack, past } => (Asked::Slo { stack }, past),
         Read::Backups { stack, past } => (Asked::Backups { stack }, past),
-        Read::Rejected { after, limit, past } => (Asked::Rejected { after, limit }, past),
+        Read::Rejected { ledger: _, after, limit, past } => (Asked::Rejected { after, limit }, past),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn run(place: &Place, options: &super::args::Options, init: Init) -> 
     let token_out = init.token_out.clone();
     let made = DataDir::init(&place.data, plan(options, init)?)?;
     if let (Some(path), Some(token)) = (&token_out, &made.admin_token) {
-        write_durably(path, format!("{token}\n").as_bytes(), 0o600)?;
+        write_durably(&std::path::absolute(path).map_err(CliError::failed)?, format!("{token}\n").as_bytes(), 0o600)?;
     }
     tell(&made, token_out.as_deref())?;
     Ok(Exit::Fine)

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, LineStyle, Table};
 use serde_json::Value;
 
 /// Columns where the terminal does not say: wide enough for a table in a log.
@@ -60,7 +60,7 @@ pub(crate) fn tone(tone: Tone, text: &str) -> String {
 /// A table; says `empty` where there is no row.
 pub(crate) fn table<R: IntoIterator<Item = Vec<String>>>(header: &[&str], rows: R, empty: &str) {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()).top_border(LineStyle::none()).bottom_border(LineStyle::none()));
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !is_terminal() {
         table.set_width(WIDTH_DEFAULT);
@@ -104,4 +104,18 @@ pub(crate) fn engine(object: &Value) -> String {
         (Some(version), false) => format!("{version} ({})", short(&object["engine_hash"])),
         (None, false) => short(&object["engine_hash"]),
     }
+}
+
+/// Percent-encodes all but RFC 3986 unreserved characters.
+pub(crate) fn encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
 }

@@ -6,6 +6,7 @@ mod stack;
 use serde_json::Value;
 
 use super::out::{self, Tone, text, tone, when};
+pub(crate) use lists::rejected;
 use super::source::Reply;
 use crate::projection::answers::Asked;
 
@@ -28,7 +29,7 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Incident { .. } => lists::incident(body),
         Asked::Backups { .. } => lists::backups(&body["backups"]),
         Asked::Command { .. } => out::json(body),
-        Asked::Rejected { .. } => lists::rejected(body),
+        Asked::Rejected { .. } => rejected(body),
     }
     as_of(body);
 }

@@ -126,13 +126,20 @@ impl Place {
 
     /// Opens it to read from.
     pub(crate) fn open(&self) -> Result<Source, CliError> {
-        if let Some(export) = &self.export {
-            let keys = Keys::read(&self.vkey)?;
-            return Files::export(export, &keys).map(Source::Files);
+        if self.export.is_some() {
+            return self.open_files().map(Source::Files);
         }
         match self.service()? {
             Some(client) => Ok(Source::Server(client)),
-            None => Files::data(&self.data).map(Source::Files),
+            None => self.open_files().map(Source::Files),
+        }
+    }
+
+    /// Opens the export, or the data directory itself, whoever else may have it open.
+    pub(crate) fn open_files(&self) -> Result<Files, CliError> {
+        match &self.export {
+            Some(export) => Files::export(export, &Keys::read(&self.vkey)?),
+            None => Files::data(&self.data),
         }
     }
 }

@@ -314,9 +314,10 @@ impl Writer {
             return Ok(());
         }
         let Some(active) = self.core.last_activity() else { return Ok(()) };
-        let after_last = self.shared.governance().last_cut.as_ref().map(|cut| cut.instant.plus_seconds(CUT_SECONDS));
-        let first = now.ceil_to_seconds(CUT_SECONDS);
-        let mut next = self.next_cut.unwrap_or_else(|| after_last.map_or(first, |after| after.max(first)));
+        let last = self.shared.governance().last_cut.as_ref().map(|cut| cut.instant);
+        let soonest = next_instant(now, active);
+        let mut next =
+            self.next_cut.unwrap_or_else(|| last.map_or(soonest, |last| soonest.max(next_instant(last, active))));
         while next < now {
             if now.micros_since(next) > LATE_CUT_SECONDS * MICROS_PER_SECOND {
                 next = now.floor_to_seconds(CUT_SECONDS);
@@ -324,8 +325,10 @@ impl Writer {
             self.core.make_cut(next)?;
             next = next_instant(next, active);
         }
-        // Something came after cuts had thinned out: they come every ten seconds again.
-        self.next_cut = Some(if next_instant(now, active) < next { next_instant(now, active) } else { next });
+        // Something came after cuts had thinned out: they come every ten seconds again. A clock that was set back makes
+        // no cut before the last one.
+        self.next_cut =
+            Some(if soonest >= now && last.is_none_or(|last| soonest > last) { next.min(soonest) } else { next });
         Ok(())
     }
 

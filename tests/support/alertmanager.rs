@@ -30,26 +30,14 @@ impl Alertmanager {
         let mut command = Command::new(&parts.alertmanager);
         command.arg(format!("--config.file={}", config_file.display()));
         command.arg(format!("--storage.path={}", scratch.join("data").display()));
-        command
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=");
+        command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
         let url = format!("http://{address}");
-        let mut started = Self {
-            process: Guarded::start(&command, &scratch.join("log")),
-            http: Http::new(&url),
-            url,
-            scratch,
-        };
+        let mut started =
+            Self { process: Guarded::start(&command, &scratch.join("log")), http: Http::new(&url), url, scratch };
         let http = started.http.clone();
         wait_for("Alertmanager", Duration::from_secs(20), || {
-            assert!(
-                started.process.is_alive(),
-                "Alertmanager ended:\n{}",
-                started.process.log_tail(20)
-            );
-            http.try_get("/-/ready")
-                .is_ok_and(|reply| reply.status == 200)
-                .then_some(())
+            assert!(started.process.is_alive(), "Alertmanager ended:\n{}", started.process.log_tail(20));
+            http.try_get("/-/ready").is_ok_and(|reply| reply.status == 200).then_some(())
         });
         started
     }
@@ -61,10 +49,7 @@ impl Alertmanager {
     /// The alerts that it holds now, as its API gives them.
     pub(crate) fn alerts(&self) -> Vec<Value> {
         let answer = self.http.get("/api/v2/alerts").expect(200).json();
-        answer
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| panic!("alerts are no array: {answer}"))
+        answer.as_array().cloned().unwrap_or_else(|| panic!("alerts are no array: {answer}"))
     }
 
     /// Stops it; its port stays known, so that a client sees refused connections.

@@ -26,15 +26,11 @@ pub(crate) fn drive(parts: &BrowserParts, steps: &[Value]) -> Driven {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parts/browser/drive.cjs");
     let mut node = Command::new("node");
     node.arg(script).arg(json!(steps).to_string());
-    node.env("NODE_PATH", &parts.node_modules)
-        .env("CHROMIUM", &parts.chromium);
+    node.env("NODE_PATH", &parts.node_modules).env("CHROMIUM", &parts.chromium);
     let answer = finish(&mut node).expect(0).json();
     let errors = answer["errors"].as_array().cloned().unwrap_or_default();
     Driven {
         results: answer["results"].as_array().cloned().unwrap_or_default(),
-        errors: errors
-            .iter()
-            .map(|error| error.as_str().unwrap_or_default().to_owned())
-            .collect(),
+        errors: errors.iter().map(|error| error.as_str().unwrap_or_default().to_owned()).collect(),
     }
 }

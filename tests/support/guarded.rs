@@ -50,26 +50,15 @@ impl Guarded {
         if let Some(directory) = command.get_current_dir() {
             guard.current_dir(directory);
         }
-        let mut shell = guard
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut shell = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let control = shell.stdin.take();
         let mut first_line = String::new();
-        BufReader::new(shell.stdout.take().unwrap())
-            .read_line(&mut first_line)
-            .unwrap();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
         let pid = first_line
             .trim()
             .parse()
             .unwrap_or_else(|_| panic!("no pid from the guard of {command:?}: {first_line:?}"));
-        Self {
-            shell,
-            control,
-            pid,
-            log: log.to_owned(),
-        }
+        Self { shell, control, pid, log: log.to_owned() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -98,11 +87,7 @@ impl Guarded {
     pub(crate) fn terminate(&mut self, limit: Duration) -> i32 {
         self.signal("TERM");
         self.wait(limit).unwrap_or_else(|| {
-            panic!(
-                "process {} still runs {limit:?} after SIGTERM; its log:\n{}",
-                self.pid,
-                self.log_tail(60)
-            )
+            panic!("process {} still runs {limit:?} after SIGTERM; its log:\n{}", self.pid, self.log_tail(60))
         })
     }
 
@@ -135,11 +120,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- the last lines of {}:\n{}",
-                self.log.display(),
-                self.log_tail(40)
-            );
+            eprintln!("--- the last lines of {}:\n{}", self.log.display(), self.log_tail(40));
         }
         self.control = None;
         let _ = self.shell.wait();

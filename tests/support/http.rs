@@ -25,10 +25,7 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let wanted = name.to_ascii_lowercase();
-        self.headers
-            .iter()
-            .find(|(name, _)| *name == wanted)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -57,24 +54,16 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(base: &str) -> Self {
-        Self {
-            agent: agent(Some(LIMIT)),
-            base: base.trim_end_matches('/').to_owned(),
-            token: None,
-        }
+        Self { agent: agent(Some(LIMIT)), base: base.trim_end_matches('/').to_owned(), token: None }
     }
 
     /// The same server, with a bearer token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
-        Self {
-            token: Some(token.to_owned()),
-            ..self.clone()
-        }
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     pub(crate) fn get(&self, path: &str) -> Reply {
-        self.try_get(path)
-            .unwrap_or_else(|error| panic!("GET {}{path}: {error}", self.base))
+        self.try_get(path).unwrap_or_else(|error| panic!("GET {}{path}: {error}", self.base))
     }
 
     /// As `get`; an error where no answer comes at all.
@@ -83,24 +72,14 @@ impl Http {
     }
 
     pub(crate) fn post_json(&self, path: &str, body: &Value) -> Reply {
-        self.post(
-            path,
-            &[("content-type", "application/json")],
-            body.to_string().as_bytes(),
-        )
+        self.post(path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         self.send("POST", path, headers, body)
     }
 
-    pub(crate) fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Reply {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         self.try_send(method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {}{path}: {error}", self.base))
     }
@@ -112,10 +91,7 @@ impl Http {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Reply, String> {
-        let response = self
-            .agent
-            .run(self.request(method, path, headers, body))
-            .map_err(|error| error.to_string())?;
+        let response = self.agent.run(self.request(method, path, headers, body)).map_err(|error| error.to_string())?;
         read_reply(response)
     }
 
@@ -124,14 +100,8 @@ impl Http {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last_event_id.map(|id| ("last-event-id", id)));
         let request = self.request("GET", path, &headers, &[]);
-        let response = agent(None)
-            .run(request)
-            .unwrap_or_else(|error| panic!("GET {}{path}: {error}", self.base));
-        assert_eq!(
-            response.status().as_u16(),
-            200,
-            "status of the event stream {path}"
-        );
+        let response = agent(None).run(request).unwrap_or_else(|error| panic!("GET {}{path}: {error}", self.base));
+        assert_eq!(response.status().as_u16(), 200, "status of the event stream {path}");
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             let mut event = Event::default();
@@ -150,16 +120,8 @@ impl Http {
         Events { receiver }
     }
 
-    fn request(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Request<Vec<u8>> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base));
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Request<Vec<u8>> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -210,34 +172,15 @@ impl Events {
 }
 
 fn agent(limit: Option<Duration>) -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(limit)
-        .proxy(None)
-        .build()
-        .into()
+    Agent::config_builder().http_status_as_error(false).timeout_global(limit).proxy(None).build().into()
 }
 
 fn read_reply(mut response: Response<ureq::Body>) -> Result<Reply, String> {
     let headers = response.headers().iter();
     let headers = headers
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let status = response.status().as_u16();
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(BODY_LIMIT)
-        .read_to_vec()
-        .map_err(|error| error.to_string())?;
-    Ok(Reply {
-        status,
-        headers,
-        body,
-    })
+    let body = response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec().map_err(|error| error.to_string())?;
+    Ok(Reply { status, headers, body })
 }

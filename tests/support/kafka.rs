@@ -80,13 +80,7 @@ impl Kafka {
         scratch.write("server.properties", properties);
         format_storage(parts, &scratch, options.sasl_ssl);
         let process = launch(&parts.libs, &scratch);
-        let mut kafka = Self {
-            process,
-            libs: parts.libs.clone(),
-            port,
-            sasl_port,
-            scratch,
-        };
+        let mut kafka = Self { process, libs: parts.libs.clone(), port, sasl_port, scratch };
         kafka.wait_ready().then_some(kafka)
     }
 
@@ -97,10 +91,7 @@ impl Kafka {
 
     /// `HOST:PORT` of the `SASL_SSL` listener.
     pub(crate) fn sasl_bootstrap(&self) -> String {
-        format!(
-            "127.0.0.1:{}",
-            self.sasl_port.expect("started with `sasl_ssl`")
-        )
+        format!("127.0.0.1:{}", self.sasl_port.expect("started with `sasl_ssl`"))
     }
 
     /// The certificate that clients of the `SASL_SSL` listener must trust, PEM.
@@ -135,10 +126,7 @@ impl Kafka {
 
     /// Starts the broker again on the data and ports that it had, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
-        assert!(
-            !self.process.is_alive(),
-            "stop the broker before starting it again"
-        );
+        assert!(!self.process.is_alive(), "stop the broker before starting it again");
         self.process = launch(&self.libs, &self.scratch);
         assert!(self.wait_ready(), "the broker ended while starting again");
     }
@@ -206,15 +194,8 @@ pub(crate) fn shared() -> Option<&'static Kafka> {
 }
 
 /// The short session lets a killed broker register again at once, instead of after the nine seconds of the default.
-fn server_properties(
-    scratch: &Scratch,
-    port: u16,
-    controller_port: u16,
-    sasl_port: Option<u16>,
-) -> String {
-    let sasl = sasl_port
-        .map(|port| format!(",SASL_SSL://127.0.0.1:{port}"))
-        .unwrap_or_default();
+fn server_properties(scratch: &Scratch, port: u16, controller_port: u16, sasl_port: Option<u16>) -> String {
+    let sasl = sasl_port.map(|port| format!(",SASL_SSL://127.0.0.1:{port}")).unwrap_or_default();
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
@@ -258,17 +239,7 @@ fn sasl_properties(scratch: &Scratch) -> String {
 fn make_certificate(scratch: &Scratch) {
     let (key, certificate) = (scratch.join("key.pem"), scratch.join("certificate.pem"));
     let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=govledger test broker",
-    ]);
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=govledger test broker"]);
     openssl
         .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
         .arg("-keyout")
@@ -276,51 +247,34 @@ fn make_certificate(scratch: &Scratch) {
         .arg("-out")
         .arg(&certificate);
     finish(&mut openssl).expect(0);
-    let keystore = [
-        std::fs::read(key).unwrap(),
-        std::fs::read(certificate).unwrap(),
-    ]
-    .concat();
+    let keystore = [std::fs::read(key).unwrap(), std::fs::read(certificate).unwrap()].concat();
     scratch.write("keystore.pem", keystore);
 }
 
 fn format_storage(parts: &KafkaParts, scratch: &Scratch, scram: bool) {
     let mut tool = java(&parts.libs);
-    tool.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
-        .arg(scratch.join("server.properties"));
+    tool.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(scratch.join("server.properties"));
     if scram {
-        tool.arg("--add-scram").arg(format!(
-            "SCRAM-SHA-256=[name={SASL_USER},password={SASL_PASSWORD}]"
-        ));
+        tool.arg("--add-scram").arg(format!("SCRAM-SHA-256=[name={SASL_USER},password={SASL_PASSWORD}]"));
     }
     finish(&mut tool).expect(0);
 }
 
 fn launch(libs: &std::path::Path, scratch: &Scratch) -> Guarded {
     let mut broker = java(libs);
-    broker
-        .arg("kafka.Kafka")
-        .arg(scratch.join("server.properties"));
+    broker.arg("kafka.Kafka").arg(scratch.join("server.properties"));
     Guarded::start(&broker, &scratch.join("log"))
 }
 
 /// A JVM that starts fast and stays small; throughput is not what it is for.
 fn java(libs: &std::path::Path) -> Command {
     let mut command = Command::new("java");
-    command.args([
-        "-Xmx512m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Xshare:auto",
-    ]);
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
     // Made by `tests/parts/install`; the JVM goes on without where it does not fit.
     let archive = libs.with_file_name("classes.jsa");
     if archive.exists() {
         command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
     }
-    command
-        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-        .arg("-cp")
-        .arg(libs.join("*"));
+    command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn").arg("-cp").arg(libs.join("*"));
     command
 }

@@ -3,11 +3,7 @@
 //! Included by each test binary as `#[cfg(test)] mod support;`. A part that the machine does not have makes its tests
 //! return early, visibly (see `parts`); with `CI=true` it makes them fail.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each test binary uses its own part of this module"
-)]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this module")]
 
 pub(crate) mod alertmanager;
 pub(crate) mod browser;

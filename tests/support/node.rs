@@ -38,18 +38,26 @@ impl Node {
             now,
         };
         let made = DataDir::init(root, options).unwrap();
-        Self::start(made.data_dir, made.admin_token.unwrap())
+        Self::start(made.data_dir, made.admin_token.unwrap(), false)
+    }
+
+    /// The same, with cuts as the node's clock passes.
+    pub(crate) fn init_live(root: &Path) -> Self {
+        let Self { handle, admin_token, running, .. } = Self::init(root);
+        drop(handle);
+        running.stop().unwrap();
+        Self::start(DataDir::open(root).unwrap(), admin_token, true)
     }
 
     /// Starts a node on a directory made before.
     pub(crate) fn open(root: &Path) -> Self {
-        Self::start(DataDir::open(root).unwrap(), String::new())
+        Self::start(DataDir::open(root).unwrap(), String::new(), false)
     }
 
-    fn start(data_dir: DataDir, admin_token: String) -> Self {
+    fn start(data_dir: DataDir, admin_token: String, live_cuts: bool) -> Self {
         let clock = Clock::manual(NOW.parse().unwrap());
         let core = Core::open(data_dir.clone(), TimeFields::default()).unwrap();
-        let running = start(core, Options { live_cuts: false, clock: clock.clone(), policy: None }).unwrap();
+        let running = start(core, Options { live_cuts, clock: clock.clone(), policy: None }).unwrap();
         let handle = Handle::new(&running, data_dir, clock.clone(), TimeFields::default(), None).unwrap();
         Self { handle, admin_token, clock, running }
     }

@@ -40,23 +40,14 @@ pub(crate) struct BrowserParts {
 
 pub(crate) fn kafka() -> Option<KafkaParts> {
     let libs = directory().join("kafka/libs");
-    let there = directory().join("kafka/stamp").exists()
-        && runs("java", "-version")
-        && runs("openssl", "version");
-    there
-        .then_some(KafkaParts { libs })
-        .or_else(|| skip("kafka"))
+    let there = directory().join("kafka/stamp").exists() && runs("java", "-version") && runs("openssl", "version");
+    there.then_some(KafkaParts { libs }).or_else(|| skip("kafka"))
 }
 
 pub(crate) fn go() -> Option<GoParts> {
     let bin = directory().join("go/bin");
-    let found = GoParts {
-        fsck: bin.join("fsck"),
-        walker: bin.join("walker"),
-    };
-    (found.fsck.exists() && found.walker.exists())
-        .then_some(found)
-        .or_else(|| skip("go"))
+    let found = GoParts { fsck: bin.join("fsck"), walker: bin.join("walker") };
+    (found.fsck.exists() && found.walker.exists()).then_some(found).or_else(|| skip("go"))
 }
 
 pub(crate) fn prometheus() -> Option<PrometheusParts> {
@@ -67,24 +58,15 @@ pub(crate) fn prometheus() -> Option<PrometheusParts> {
         alertmanager: bin.join("alertmanager"),
         amtool: bin.join("amtool"),
     };
-    let there = [
-        &found.promtool,
-        &found.prometheus,
-        &found.alertmanager,
-        &found.amtool,
-    ]
-    .iter()
-    .all(|path| path.exists());
+    let there =
+        [&found.promtool, &found.prometheus, &found.alertmanager, &found.amtool].iter().all(|path| path.exists());
     there.then_some(found).or_else(|| skip("prometheus"))
 }
 
 pub(crate) fn browser() -> Option<BrowserParts> {
     let part = directory().join("browser");
     let chromium = part.join("chromium").canonicalize().unwrap_or_default();
-    let found = BrowserParts {
-        chromium,
-        node_modules: part.join("node_modules"),
-    };
+    let found = BrowserParts { chromium, node_modules: part.join("node_modules") };
     let there = found.chromium.exists() && found.node_modules.exists() && runs("node", "--version");
     there.then_some(found).or_else(|| skip("browser"))
 }
@@ -100,20 +82,11 @@ pub(crate) fn directory() -> PathBuf {
 /// Says that the calling test is not run for want of `part`; a failure where CI must have every part.
 fn skip<T>(part: &str) -> Option<T> {
     let thread = std::thread::current();
-    let line = format!(
-        "SKIPPED: {}: {part} not available (tests/parts/install {part})\n",
-        thread.name().unwrap_or("a test")
-    );
-    assert!(
-        variable("CI").as_deref() != Some("true"),
-        "CI=true and {line}"
-    );
+    let line =
+        format!("SKIPPED: {}: {part} not available (tests/parts/install {part})\n", thread.name().unwrap_or("a test"));
+    assert!(variable("CI").as_deref() != Some("true"), "CI=true and {line}");
     let _ = std::io::stderr().write_all(line.as_bytes());
-    if let Ok(mut file) = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(directory().join("skipped"))
-    {
+    if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(directory().join("skipped")) {
         let _ = file.write_all(line.as_bytes());
     }
     None
@@ -121,18 +94,11 @@ fn skip<T>(part: &str) -> Option<T> {
 
 fn runs(program: &str, argument: &str) -> bool {
     let mut command = Command::new(program);
-    command
-        .arg(argument)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tests read the environment here and nowhere else"
-)]
+#[expect(clippy::disallowed_methods, reason = "the tests read the environment here and nowhere else")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

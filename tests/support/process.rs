@@ -29,11 +29,7 @@ pub(crate) fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap();
     loop {
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         if given.insert(port) {
             return port;
         }
@@ -59,28 +55,20 @@ impl Finished {
 
     /// Panics with both outputs where the exit code is another one.
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(
-            self.code, code,
-            "exit code; stdout:\n{}\nstderr:\n{}",
-            self.stdout, self.stderr
-        );
+        assert_eq!(self.code, code, "exit code; stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     /// The standard output as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
-            panic!("{error} in {:?}; stderr:\n{}", self.stdout, self.stderr)
-        })
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in {:?}; stderr:\n{}", self.stdout, self.stderr))
     }
 }
 
 /// Runs any program to its end without standard input.
 pub(crate) fn finish(command: &mut Command) -> Finished {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Finished::new(&output)
 }
 
@@ -105,10 +93,7 @@ pub(crate) struct ServiceOptions {
 
 impl ServiceOptions {
     /// `govledger` with these arguments, answering `/readyz` at this port of 127.0.0.1.
-    pub(crate) fn new<A: Into<OsString>>(
-        arguments: impl IntoIterator<Item = A>,
-        port: u16,
-    ) -> Self {
+    pub(crate) fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>, port: u16) -> Self {
         Self {
             program: binary().to_owned(),
             arguments: arguments.into_iter().map(Into::into).collect(),
@@ -131,9 +116,7 @@ impl ServiceOptions {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
@@ -161,33 +144,18 @@ impl Service {
     pub(crate) fn spawn(options: ServiceOptions) -> Self {
         let scratch = Scratch::new("service");
         let process = Guarded::start(&options.command(), &scratch.join("log"));
-        Self {
-            process,
-            options,
-            scratch,
-        }
+        Self { process, options, scratch }
     }
 
     pub(crate) fn wait_ready(&mut self) {
         let http = self.http();
         let deadline = Deadline::after(START_LIMIT);
         loop {
-            if http
-                .try_get(&self.options.ready_path)
-                .is_ok_and(|reply| reply.status == 200)
-            {
+            if http.try_get(&self.options.ready_path).is_ok_and(|reply| reply.status == 200) {
                 return;
             }
-            assert!(
-                self.process.is_alive(),
-                "{:?} ended while starting",
-                self.options.arguments
-            );
-            assert!(
-                !deadline.passed(),
-                "{:?} was not ready within {START_LIMIT:?}",
-                self.options.arguments
-            );
+            assert!(self.process.is_alive(), "{:?} ended while starting", self.options.arguments);
+            assert!(!deadline.passed(), "{:?} was not ready within {START_LIMIT:?}", self.options.arguments);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -228,10 +196,7 @@ impl Service {
 
     /// Starts it again and returns at once.
     pub(crate) fn spawn_again(&mut self) {
-        assert!(
-            !self.process.is_alive(),
-            "stop the service before starting it again"
-        );
+        assert!(!self.process.is_alive(), "stop the service before starting it again");
         self.process = Guarded::start(&self.options.command(), &self.scratch.join("log"));
     }
 
@@ -246,8 +211,6 @@ impl Service {
     }
 
     pub(crate) fn wait_for_log(&self, text: &str, limit: Duration) {
-        wait_for(&format!("{text:?} in the log"), limit, || {
-            self.log().contains(text).then_some(())
-        });
+        wait_for(&format!("{text:?} in the log"), limit, || self.log().contains(text).then_some(()));
     }
 }

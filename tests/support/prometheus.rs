@@ -16,20 +16,12 @@ use super::wait::wait_for;
 
 /// Runs promtool to its end.
 pub(crate) fn promtool(parts: &PrometheusParts, arguments: &[&str], directory: &Path) -> Finished {
-    finish(
-        Command::new(&parts.promtool)
-            .args(arguments)
-            .current_dir(directory),
-    )
+    finish(Command::new(&parts.promtool).args(arguments).current_dir(directory))
 }
 
 /// Runs amtool to its end.
 pub(crate) fn amtool(parts: &PrometheusParts, arguments: &[&str], directory: &Path) -> Finished {
-    finish(
-        Command::new(&parts.amtool)
-            .args(arguments)
-            .current_dir(directory),
-    )
+    finish(Command::new(&parts.amtool).args(arguments).current_dir(directory))
 }
 
 /// A running Prometheus.
@@ -48,26 +40,13 @@ impl Prometheus {
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(&parts.prometheus);
         command.arg(format!("--config.file={}", config_file.display()));
-        command.arg(format!(
-            "--storage.tsdb.path={}",
-            scratch.join("data").display()
-        ));
+        command.arg(format!("--storage.tsdb.path={}", scratch.join("data").display()));
         command.arg(format!("--web.listen-address={address}"));
         let http = Http::new(&format!("http://{address}"));
-        let mut started = Self {
-            process: Guarded::start(&command, &scratch.join("log")),
-            http: http.clone(),
-            scratch,
-        };
+        let mut started = Self { process: Guarded::start(&command, &scratch.join("log")), http: http.clone(), scratch };
         wait_for("Prometheus", Duration::from_secs(20), || {
-            assert!(
-                started.process.is_alive(),
-                "Prometheus ended:\n{}",
-                started.process.log_tail(20)
-            );
-            http.try_get("/-/ready")
-                .is_ok_and(|reply| reply.status == 200)
-                .then_some(())
+            assert!(started.process.is_alive(), "Prometheus ended:\n{}", started.process.log_tail(20));
+            http.try_get("/-/ready").is_ok_and(|reply| reply.status == 200).then_some(())
         });
         started
     }
@@ -78,36 +57,19 @@ impl Prometheus {
         for byte in expression.bytes() {
             let _ = write!(encoded, "%{byte:02X}");
         }
-        let answer = self
-            .http
-            .get(&format!("/api/v1/query?query={encoded}"))
-            .expect(200)
-            .json();
-        answer["data"]["result"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
+        let answer = self.http.get(&format!("/api/v1/query?query={encoded}")).expect(200).json();
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
 
     /// The alerts that its rules have pending or firing.
     pub(crate) fn alerts(&self) -> Vec<Value> {
         let answer = self.http.get("/api/v1/alerts").expect(200).json();
-        answer["data"]["alerts"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
+        answer["data"]["alerts"].as_array().cloned().unwrap_or_default()
     }
 
     /// The scrape targets, each with `labels`, `health` and `lastError`.
     pub(crate) fn targets(&self) -> Vec<Value> {
-        let answer = self
-            .http
-            .get("/api/v1/targets?state=active")
-            .expect(200)
-            .json();
-        answer["data"]["activeTargets"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
+        let answer = self.http.get("/api/v1/targets?state=active").expect(200).json();
+        answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default()
     }
 }

@@ -19,27 +19,15 @@ pub(crate) fn fsck(parts: &GoParts, export: &Path, vkey: &Path, origin: &str) ->
     let mut command = Command::new(&parts.fsck);
     command.arg(format!("--storage_url=file://{}/", export.display()));
     command.arg(format!("--public_key={}", vkey.display()));
-    command
-        .arg("--origin")
-        .arg(origin)
-        .args(["--ui=false", "-N", "4"]);
+    command.arg("--origin").arg(origin).args(["--ui=false", "-N", "4"]);
     let mut process = Guarded::start(&command, &scratch.join("log"));
     let ended = process.wait(FSCK_LIMIT);
     let stderr = process.log();
     let well = ended == Some(0) && stderr.contains("Successfully fsck'd log with size");
-    Finished {
-        code: i32::from(!well),
-        stdout: String::new(),
-        stderr,
-    }
+    Finished { code: i32::from(!well), stdout: String::new(), stderr }
 }
 
 /// The walk with Go's checksum-database packages: signature, every hash, every entry.
 pub(crate) fn walker(parts: &GoParts, export: &Path, vkey: &Path) -> Finished {
-    finish(
-        Command::new(&parts.walker)
-            .arg("-vkey")
-            .arg(vkey)
-            .arg(export),
-    )
+    finish(Command::new(&parts.walker).arg("-vkey").arg(vkey).arg(export))
 }

@@ -53,7 +53,7 @@ fn arrival(client: &Client, files: &[FileSource]) -> Result<Report, CliError> {
         while at < content.len() {
             let end = chunk_end(&content, at);
             let chunk = &content[at..end];
-            let path = format!("/v1/files/{sha256}/lines?from={line}&name={}", encode(&file.name));
+            let path = format!("/v1/files/{sha256}/lines?from={line}&name={}", crate::cli::out::encode(&file.name));
             report.add(&post(client, &path, chunk)?);
             line += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
             at = end;
@@ -85,16 +85,4 @@ fn post(client: &Client, path: &str, body: &[u8]) -> Result<Report, CliError> {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
     Err(CliError::new(crate::cli::error::Exit::Unreachable, format!("{} stayed busy for a minute; try again later: what was taken is not taken twice", client.url())))
-}
-
-fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }

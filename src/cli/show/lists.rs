@@ -72,7 +72,7 @@ pub(super) fn backups(rows: &Value) {
     out::table(&["backup", "stack", "engine", "recorded (UTC)", "verified", "entry"], rows, "no backup");
 }
 
-pub(super) fn rejected(body: &Value) {
+pub(crate) fn rejected(body: &Value) {
     let rows = items(&body["rejected"]).map(|row| vec![text(&row["ledger"]), text(&row["position"]), when(&row["time"]), text(&row["refusal"]["code"]), text(&row["refusal"]["field"]), text(&row["refusal"]["detail"])]);
     out::table(&["ledger", "entry", "time (UTC)", "code", "field", "why"], rows, "nothing was rejected");
     if let Some(next) = body["next"].as_u64() {

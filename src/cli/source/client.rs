@@ -88,6 +88,18 @@ impl Client {
         self.read(request.send(body))
     }
 
+    /// Deletes a path.
+    pub(crate) fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, CliError> {
+        let mut request = self.agent.delete(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.read(request.call())
+    }
+
     fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Response, CliError> {
         let unreachable = |error: ureq::Error| CliError::new(Exit::Unreachable, format!("{} does not answer: {error}. Is `govledger serve` running there?", self.url));
         let mut answer = answer.map_err(unreachable)?;
@@ -106,7 +118,7 @@ impl Client {
         let mut path = asked.path();
         if let Some(as_of) = as_of {
             path.push(if path.contains('?') { '&' } else { '?' });
-            path.push_str(&format!("as_of={as_of}"));
+            path.push_str(&format!("as_of={}", crate::cli::out::encode(&as_of.to_string())));
         }
         let response = self.get(&path)?;
         let body = response.json();

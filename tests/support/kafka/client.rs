@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
-    TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -35,10 +34,7 @@ pub(crate) struct Record {
 impl Record {
     /// A record for partition 0 without key or headers.
     pub(crate) fn new(payload: impl Into<Vec<u8>>) -> Self {
-        Self {
-            payload: Some(payload.into()),
-            ..Self::default()
-        }
+        Self { payload: Some(payload.into()), ..Self::default() }
     }
 
     pub(crate) fn partition(mut self, partition: i32) -> Self {
@@ -87,11 +83,9 @@ impl Kafka {
 
     /// Raises the number of a topic's partitions to `partitions`.
     pub(crate) fn add_partitions(&self, name: &str, partitions: usize) {
-        let results = block_on(
-            self.admin()
-                .create_partitions([&NewPartitions::new(name, partitions)], &admin_options()),
-        )
-        .unwrap();
+        let results =
+            block_on(self.admin().create_partitions([&NewPartitions::new(name, partitions)], &admin_options()))
+                .unwrap();
         assert_eq!(results, [Ok(name.to_owned())]);
         self.wait_for_topic(name, i32::try_from(partitions).ok());
     }
@@ -105,8 +99,7 @@ impl Kafka {
     /// Removes the records before `offset`: what a consumer that has not read them finds as a hole.
     pub(crate) fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(offset))
-            .unwrap();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         let result = block_on(self.admin().delete_records(&list, &admin_options())).unwrap();
         for element in result.elements() {
             element.error().unwrap();
@@ -129,26 +122,13 @@ impl Kafka {
     }
 
     /// As `produce`, in one transaction, which ends with a marker in each partition touched; aborted where not to `commit`.
-    pub(crate) fn produce_transaction(
-        &self,
-        topic: &str,
-        records: &[Record],
-        commit: bool,
-    ) -> Vec<(i32, i64)> {
-        let producer: FutureProducer = self
-            .client()
-            .set("transactional.id", format!("tests-{topic}"))
-            .create()
-            .unwrap();
+    pub(crate) fn produce_transaction(&self, topic: &str, records: &[Record], commit: bool) -> Vec<(i32, i64)> {
+        let producer: FutureProducer =
+            self.client().set("transactional.id", format!("tests-{topic}")).create().unwrap();
         producer.init_transactions(LIMIT).unwrap();
         producer.begin_transaction().unwrap();
         let offsets = send_all(&producer, topic, records);
-        if commit {
-            producer.commit_transaction(LIMIT)
-        } else {
-            producer.abort_transaction(LIMIT)
-        }
-        .unwrap();
+        if commit { producer.commit_transaction(LIMIT) } else { producer.abort_transaction(LIMIT) }.unwrap();
         offsets
     }
 
@@ -161,17 +141,12 @@ impl Kafka {
     pub(crate) fn watermarks(&self, topic: &str) -> Vec<(i64, i64)> {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let partitions = partitions_of(&consumer, topic);
-        (0..partitions)
-            .map(|partition| consumer.fetch_watermarks(topic, partition, LIMIT).unwrap())
-            .collect()
+        (0..partitions).map(|partition| consumer.fetch_watermarks(topic, partition, LIMIT).unwrap()).collect()
     }
 
     /// The next offset to be written, of each partition.
     pub(crate) fn end_offsets(&self, topic: &str) -> Vec<i64> {
-        self.watermarks(topic)
-            .into_iter()
-            .map(|(_, end)| end)
-            .collect()
+        self.watermarks(topic).into_iter().map(|(_, end)| end).collect()
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -181,33 +156,22 @@ impl Kafka {
     /// Topic changes are acknowledged by the controller before the broker has heard of them.
     fn wait_for_topic(&self, name: &str, partitions: Option<i32>) {
         let consumer: BaseConsumer = self.client().create().unwrap();
-        wait_for(
-            &format!("topic {name} with partitions {partitions:?}"),
-            LIMIT,
-            || {
-                let metadata = consumer.fetch_metadata(Some(name), LIMIT).ok()?;
-                let topic = metadata.topics().first()?;
-                let all_lead = topic
-                    .partitions()
-                    .iter()
-                    .all(|partition| partition.leader() >= 0 && partition.error().is_none());
-                let found = i32::try_from(topic.partitions().len())
-                    .ok()
-                    .filter(|count| *count > 0 && topic.error().is_none());
-                (found == partitions && all_lead).then_some(())
-            },
-        );
+        wait_for(&format!("topic {name} with partitions {partitions:?}"), LIMIT, || {
+            let metadata = consumer.fetch_metadata(Some(name), LIMIT).ok()?;
+            let topic = metadata.topics().first()?;
+            let all_lead =
+                topic.partitions().iter().all(|partition| partition.leader() >= 0 && partition.error().is_none());
+            let found =
+                i32::try_from(topic.partitions().len()).ok().filter(|count| *count > 0 && topic.error().is_none());
+            (found == partitions && all_lead).then_some(())
+        });
     }
 }
 
 /// Produces the records in order with any client's settings; partition and offset of each.
 pub(crate) fn produce(client: &ClientConfig, topic: &str, records: &[Record]) -> Vec<(i32, i64)> {
-    let producer: FutureProducer = client
-        .clone()
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "5")
-        .create()
-        .unwrap();
+    let producer: FutureProducer =
+        client.clone().set("enable.idempotence", "true").set("linger.ms", "5").create().unwrap();
     send_all(&producer, topic, records)
 }
 
@@ -219,9 +183,7 @@ fn send_all(producer: &FutureProducer, topic: &str, records: &[Record]) -> Vec<(
         futures.push(loop {
             match producer.send_result(next) {
                 Ok(future) => break future,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused))
-                    if !deadline.passed() =>
-                {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) if !deadline.passed() => {
                     std::thread::sleep(Duration::from_millis(5));
                     next = refused;
                 }
@@ -235,9 +197,7 @@ fn send_all(producer: &FutureProducer, topic: &str, records: &[Record]) -> Vec<(
         let mut offsets = Vec::with_capacity(futures.len());
         for future in futures {
             let result = future.await.expect("the producer is still there");
-            offsets.push(delivered(result.unwrap_or_else(|(error, _)| {
-                panic!("producing to {topic}: {error}")
-            })));
+            offsets.push(delivered(result.unwrap_or_else(|(error, _)| panic!("producing to {topic}: {error}"))));
         }
         offsets
     })
@@ -250,10 +210,7 @@ fn to_future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, 
     next.timestamp = record.timestamp_ms;
     if !record.headers.is_empty() {
         let add = |headers: OwnedHeaders, (name, value): &(String, Vec<u8>)| {
-            headers.insert(Header {
-                key: name,
-                value: Some(value),
-            })
+            headers.insert(Header { key: name, value: Some(value) })
         };
         next.headers = Some(record.headers.iter().fold(OwnedHeaders::new(), add));
     }
@@ -273,9 +230,7 @@ pub(crate) fn consume_all(client: &ClientConfig, topic: &str) -> Vec<Consumed> {
     let mut waiting_for = partitions_of(&consumer, topic);
     let mut assignment = TopicPartitionList::new();
     for partition in 0..waiting_for {
-        assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&assignment).unwrap();
     let deadline = Deadline::after(Duration::from_mins(2));
@@ -294,15 +249,7 @@ pub(crate) fn consume_all(client: &ClientConfig, topic: &str) -> Vec<Consumed> {
 
 fn to_consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Consumed {
     let headers = message.headers().map(|headers| {
-        headers
-            .iter()
-            .map(|header| {
-                (
-                    header.key.to_owned(),
-                    header.value.unwrap_or_default().to_vec(),
-                )
-            })
-            .collect()
+        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
     });
     Consumed {
         partition: message.partition(),
@@ -320,9 +267,7 @@ fn partitions_of(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 fn admin_options() -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(LIMIT))
-        .operation_timeout(Some(LIMIT))
+    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
 }
 
 /// Waits for a future on a thread of its own, so that it may be called from within a runtime too.
@@ -332,15 +277,7 @@ where
     F::Output: Send,
 {
     std::thread::scope(|scope| {
-        let work = || {
-            tokio::runtime::Builder::new_current_thread()
-                .build()
-                .unwrap()
-                .block_on(future)
-        };
-        scope
-            .spawn(work)
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let work = || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+        scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -1,0 +1,195 @@
+//! The HTTP API: JSON for programs, the ledgers' tiles, and the pages of [`crate::web`].
+//!
+//! In scope: who may ask what ([`routes::ROUTES`] is the one table of it), turning requests into questions, submissions and
+//! commands, and answers into JSON. Out of scope: deciding anything; every verdict comes from the fold.
+//!
+//! Invariants: nothing is answered as done before it is durable; a write that may yet succeed is never answered as failed
+//! (202, or a timeout that says so); every body, queue and stream has a bound.
+
+mod commands;
+mod entries;
+mod files;
+mod guard;
+mod health;
+mod meters;
+mod openapi;
+mod problem;
+mod read;
+mod routes;
+mod schemas;
+mod stream;
+mod tiles;
+mod types;
+mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
+
+use crate::domain::principal::token_sha256;
+use crate::sequencer::Handle;
+use meters::Meters;
+pub use meters::{KafkaLag, LagRow};
+pub use openapi::openapi;
+pub use problem::Problem;
+use problem::Kind;
+pub use schemas::schemas;
+pub use types::{
+    CommandReply, EntriesAnswer, EntryAnswer, EntryRow, EventsReply, HealthAnswer, MetricsReply, PendingReply, ReadyAnswer, StreamEvent,
+};
+
+/// How the API is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Reads need no token. Writes always do.
+    pub open_reads: bool,
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// The largest body once decompressed, in bytes.
+    pub decompressed_bytes_max: usize,
+    /// The largest backfill, in bytes; it is spooled to disk.
+    pub backfill_bytes_max: u64,
+    /// Requests under way at once; more are told to come again.
+    pub requests_max: usize,
+    /// Event streams open at once.
+    pub streams_max: usize,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7_710)),
+            open_reads: false,
+            // Four thousand provider logs of ordinary size, or one legacy log of a year.
+            body_bytes_max: 16 << 20,
+            decompressed_bytes_max: 64 << 20,
+            backfill_bytes_max: 16 << 30,
+            requests_max: 512,
+            streams_max: 128,
+        }
+    }
+}
+
+/// What the handlers share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiState(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    handle: Handle,
+    config: ApiConfig,
+    local_token_sha256: Option<String>,
+    /// Number of the next request that hands something in. It starts at the number of all entries, so that it never repeats.
+    requests: AtomicU64,
+    in_flight: Semaphore,
+    streams: Arc<Semaphore>,
+    /// One backfill at a time: each checks against the last cut before it appends.
+    backfills: Semaphore,
+    meters: Meters,
+    stopping: watch::Sender<bool>,
+}
+
+impl ApiState {
+    /// State over a running writer; `local_token` is that of the data directory's owner.
+    pub fn new(handle: Handle, config: ApiConfig, local_token: Option<String>) -> Self {
+        Self::with_lag(handle, config, local_token, None)
+    }
+
+    /// The same, with somebody who knows how far the broker is ahead.
+    pub fn with_lag(handle: Handle, config: ApiConfig, local_token: Option<String>, lag: Option<Arc<dyn KafkaLag>>) -> Self {
+        let entries = handle.shared().readers().values().map(ledger::Reader::size).sum();
+        let (stopping, _) = watch::channel(false);
+        Self(Arc::new(Inner {
+            local_token_sha256: local_token.as_deref().map(token_sha256),
+            requests: AtomicU64::new(entries),
+            in_flight: Semaphore::new(config.requests_max),
+            streams: Arc::new(Semaphore::new(config.streams_max)),
+            backfills: Semaphore::new(1),
+            meters: Meters::new(lag),
+            stopping,
+            handle,
+            config,
+        }))
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    pub(crate) fn config(&self) -> &ApiConfig {
+        &self.0.config
+    }
+
+    fn local_token_sha256(&self) -> Option<&str> {
+        self.0.local_token_sha256.as_deref()
+    }
+
+    fn next_request(&self) -> u64 {
+        self.0.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn in_flight(&self) -> &Semaphore {
+        &self.0.in_flight
+    }
+
+    fn streams(&self) -> &Arc<Semaphore> {
+        &self.0.streams
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+
+    fn backfills(&self) -> &Semaphore {
+        &self.0.backfills
+    }
+
+    /// The answer to a question, for a page.
+    pub(crate) fn ask_for_page(&self, path: &str) -> Result<serde_json::Value, Problem> {
+        let uri: Uri = path.parse().map_err(|_| Problem::not_found(format!("{path:?} is no path")))?;
+        Ok(read::ask(self, &uri)?.1.body)
+    }
+
+    fn stopping(&self) -> watch::Receiver<bool> {
+        self.0.stopping.subscribe()
+    }
+}
+
+/// The router over all routes.
+fn router(state: ApiState) -> Router {
+    let mut router = Router::new();
+    for route in routes::ROUTES {
+        let guarded = (route.handler)().route_layer(axum::middleware::from_fn_with_state((state.clone(), route), guard::guard));
+        router = router.route(route.path, guarded);
+    }
+    router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(state)
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    Problem::new(Kind::NotFound, format!("there is no path {:?}; /openapi.json lists them", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{:?} does not take {method}", uri.path()))
+}
+
+/// Serves until `shutdown`; requests under way are finished, streams are ended.
+pub async fn serve(listener: tokio::net::TcpListener, state: ApiState, shutdown: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let sampler = tokio::spawn(meters::sample(state.clone()));
+    let stopping = state.clone();
+    let stop = async move {
+        shutdown.await;
+        stopping.0.stopping.send_replace(true);
+    };
+    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop).await;
+    sampler.abort();
+    served
+}

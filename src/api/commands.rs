@@ -1,0 +1,291 @@
+//! Commands: what an authenticated principal asks the ledger to decide.
+//!
+//! The role is the first of the caller's that the request allows. The decision falls at the command's own position; here it
+//! is only put into words: 200 applied, 409 refused (403 where the role is why), 202 on its way.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::ApiState;
+use super::guard::Caller;
+use super::problem::{Kind, Problem};
+use super::types::CommandReply;
+use super::write::not_yet;
+use crate::domain::command::{
+    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request, WaiverDecision, WaiverScope, command_id,
+};
+use crate::domain::event::Json as RawJson;
+use crate::domain::refusal::Refusal;
+use crate::ingest::http;
+use crate::projection::governance::Verdict;
+use crate::projection::waivers;
+use crate::sequencer::{CommandOutcome, Outcome};
+
+/// A command's body is a form's worth of text.
+const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// The longest idempotency key.
+const KEY_BYTES_MAX: usize = 255;
+/// How long a caller waits for the decision.
+const DECIDED_WITHIN: Duration = Duration::from_secs(15);
+
+/// A decision about a waiver.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DecisionBody {
+    /// The hash of the scope that was seen. Where absent, that of the waiver as it is.
+    pub scope_sha256: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Something said about an incident.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NoteBody {
+    /// What: a note, or on closing the report.
+    pub text: String,
+}
+
+/// A judgement about an engine.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JudgementBody {
+    /// The engine.
+    pub engine_hash: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Records an engine that runs already.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdoptBody {
+    /// The engine.
+    pub engine_hash: String,
+    /// Its version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Its manifest, where known.
+    #[serde(default)]
+    pub manifest: Option<RawJson>,
+}
+
+/// A command on its way in: who, under which key, with which body.
+#[derive(Debug)]
+pub(crate) struct Order {
+    state: ApiState,
+    caller: Caller,
+    key: String,
+    body: Vec<u8>,
+}
+
+impl Order {
+    async fn take(state: ApiState, caller: Caller, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            let detail = format!("send `Idempotency-Key` with a text of your choice of up to {KEY_BYTES_MAX} bytes; a repeat under it returns the first outcome");
+            return Err(Problem::new(Kind::IdempotencyKeyMissing, detail).field("Idempotency-Key"));
+        }
+        let body = match http::read(body, COMMAND_BYTES_MAX).await {
+            Err(http::BodyError::Empty) => Vec::new(),
+            other => other?,
+        };
+        Ok(Self { state, caller, key: key.to_owned(), body })
+    }
+
+    /// The body as JSON; an empty one is an empty object.
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let text = std::str::from_utf8(&self.body).map_err(|error| Problem::new(Kind::InvalidBody, format!("byte {} is not UTF-8", error.valid_up_to())))?;
+        let text = if text.trim().is_empty() { "{}" } else { text };
+        serde_json::from_str(text).map_err(|error| {
+            let refusal = Refusal::from_json(&error, text);
+            Problem::refusal(Kind::InvalidBody, &refusal)
+        })
+    }
+
+    async fn give(self, request: Request) -> Result<Response, Problem> {
+        let allowed = request.roles();
+        let Some(role) = self.caller.roles.iter().find(|role| allowed.contains(role)).copied() else {
+            return Err(Problem::new(Kind::Forbidden, format!("{} may not ask for {}", self.caller.name, request.event_type())));
+        };
+        let id = command_id(&self.caller.name, &self.key);
+        let (waiver, incident) = subject(&request);
+        let given = tokio::time::timeout(DECIDED_WITHIN, self.state.handle().command(&self.caller.name, role, &self.key, request.clone())).await;
+        let outcome = match given {
+            Ok(given) => given?.1,
+            Err(_) => CommandOutcome::Pending,
+        };
+        match outcome {
+            CommandOutcome::Pending => Ok(not_yet(Some(id), "it is on its way; the Location says how it ended")),
+            CommandOutcome::Decided(outcome) => decided(&request, id, &outcome, waiver, incident),
+        }
+    }
+}
+
+/// The waiver or incident that a request names.
+fn subject(request: &Request) -> (Option<String>, Option<String>) {
+    match request {
+        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => (Some(decision.waiver.clone()), None),
+        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => (None, Some(note.incident.clone())),
+        Request::WaiverRequest(_)
+        | Request::IncidentOpen(_)
+        | Request::EngineCondemn(_)
+        | Request::EngineReinstate(_)
+        | Request::EngineAdopt(_)
+        | Request::PrincipalEnroll(_)
+        | Request::PrincipalRevoke(_)
+        | Request::HoleConfirm(_) => (None, None),
+    }
+}
+
+fn decided(request: &Request, command_id: String, outcome: &Outcome, waiver: Option<String>, incident: Option<String>) -> Result<Response, Problem> {
+    if let Verdict::Refused(refusal) = &outcome.verdict {
+        let kind = if refusal.field.as_deref() == Some("role") { Kind::RoleRefused } else { Kind::CommandRefused };
+        let mut problem = Problem::refusal(kind, refusal).at(outcome.position);
+        problem.command_id = Some(command_id);
+        return Err(problem);
+    }
+    let position = outcome.position;
+    let waiver = waiver.or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| waivers::id_at(position)));
+    let incident = incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}")));
+    Ok(Json(CommandReply { command_id, status: "applied".to_owned(), position, waiver, incident }).into_response())
+}
+
+type Input = (State<ApiState>, Extension<Caller>, HeaderMap);
+
+async fn order((State(state), Extension(caller), headers): Input, body: Body) -> Result<Order, Problem> {
+    Order::take(state, caller, &headers, body).await
+}
+
+/// Which decision a path asks for.
+#[derive(Debug, Clone, Copy)]
+enum Deciding {
+    Approve,
+    Refuse,
+    Revoke,
+}
+
+async fn decide(input: Input, waiver: String, deciding: Deciding, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let sent: DecisionBody = order.json()?;
+    let known = {
+        let governance = order.state.handle().shared().governance();
+        governance.waivers.get(&waiver).map(|found| found.scope.as_ref().map(WaiverScope::sha256))
+    };
+    let Some(scope_sha256) = known else {
+        return Err(Problem::new(Kind::NotFound, format!("the ledger has never heard of waiver {waiver:?}")));
+    };
+    let decision = |scope_sha256| WaiverDecision { waiver, scope_sha256, reason: sent.reason };
+    let request = match deciding {
+        Deciding::Approve => Request::WaiverApprove(decision(sent.scope_sha256.or(scope_sha256))),
+        Deciding::Refuse => Request::WaiverRefuse(decision(sent.scope_sha256)),
+        Deciding::Revoke => Request::WaiverRevoke(decision(sent.scope_sha256)),
+    };
+    order.give(request).await
+}
+
+async fn work(input: Input, incident: String, request: fn(IncidentNote) -> Request, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let NoteBody { text } = order.json()?;
+    if order.state.handle().shared().governance().incidents.get(&incident).is_none() {
+        return Err(Problem::new(Kind::NotFound, format!("the ledger has never heard of incident {incident:?}")));
+    }
+    order.give(request(IncidentNote { incident, text })).await
+}
+
+async fn judge(input: Input, stack: String, request: fn(EngineJudgement) -> Request, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let JudgementBody { engine_hash, reason } = order.json()?;
+    order.give(request(EngineJudgement { stack, engine_hash, reason })).await
+}
+
+/// `POST /v1/waivers`.
+pub(crate) async fn waiver_request(input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let scope = order.json()?;
+    order.give(Request::WaiverRequest(scope)).await
+}
+
+/// `POST /v1/waivers/{id}/approve`.
+pub(crate) async fn waiver_approve(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    decide(input, id, Deciding::Approve, body).await
+}
+
+/// `POST /v1/waivers/{id}/refuse`.
+pub(crate) async fn waiver_refuse(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    decide(input, id, Deciding::Refuse, body).await
+}
+
+/// `POST /v1/waivers/{id}/revoke`.
+pub(crate) async fn waiver_revoke(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    decide(input, id, Deciding::Revoke, body).await
+}
+
+/// `POST /v1/incidents`.
+pub(crate) async fn incident_open(input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let open: IncidentOpen = order.json()?;
+    order.give(Request::IncidentOpen(open)).await
+}
+
+/// `POST /v1/incidents/{id}/acknowledge`.
+pub(crate) async fn incident_acknowledge(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    work(input, id, Request::IncidentAcknowledge, body).await
+}
+
+/// `POST /v1/incidents/{id}/notes`.
+pub(crate) async fn incident_note(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    work(input, id, Request::IncidentNote, body).await
+}
+
+/// `POST /v1/incidents/{id}/close`.
+pub(crate) async fn incident_close(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    work(input, id, Request::IncidentClose, body).await
+}
+
+/// `POST /v1/stacks/{stack}/condemn`.
+pub(crate) async fn condemn(Path(stack): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    judge(input, stack, Request::EngineCondemn, body).await
+}
+
+/// `POST /v1/stacks/{stack}/reinstate`.
+pub(crate) async fn reinstate(Path(stack): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    judge(input, stack, Request::EngineReinstate, body).await
+}
+
+/// `POST /v1/stacks/{stack}/adopt`.
+pub(crate) async fn adopt(Path(stack): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let AdoptBody { engine_hash, version, manifest } = order.json()?;
+    order.give(Request::EngineAdopt(EngineAdopt { stack, engine_hash, version, manifest })).await
+}
+
+/// `POST /v1/principals`.
+pub(crate) async fn enroll(input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let enroll: PrincipalEnroll = order.json()?;
+    if enroll.name == super::guard::LOCAL {
+        return Err(Problem::new(Kind::InvalidBody, "the name `local` stands for the data directory's owner").field("name"));
+    }
+    order.give(Request::PrincipalEnroll(enroll)).await
+}
+
+/// `DELETE /v1/principals/{name}`.
+pub(crate) async fn revoke_principal(Path(name): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    order.give(Request::PrincipalRevoke(PrincipalRevoke { name })).await
+}
+
+/// `POST /v1/holes`.
+pub(crate) async fn hole(input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let confirm: HoleConfirm = order.json()?;
+    order.give(Request::HoleConfirm(confirm)).await
+}

@@ -1,0 +1,133 @@
+//! What stands before every route: who asks, whether a role allows it, how long it may take, how many at once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::ApiState;
+use super::problem::{Kind, Problem};
+use super::routes::{Access, Pace, Route};
+use crate::domain::principal::{Role, token_sha256};
+
+/// The longest that a route which is no stream and no upload may take.
+const REQUEST_SECONDS_MAX: u64 = 30;
+/// The name under which the data directory's owner acts.
+pub(crate) const LOCAL: &str = "local";
+/// What the owner of the data directory may do over the API: read and hand in, never decide.
+const LOCAL_ROLES: [Role; 3] = [Role::Reader, Role::Publisher, Role::Auditor];
+/// The longest token read; ours have 68 characters.
+const TOKEN_BYTES_MAX: usize = 512;
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The principal; empty where nobody is known.
+    pub(crate) name: String,
+    /// Their roles at this moment.
+    pub(crate) roles: BTreeSet<Role>,
+    /// Hash of the token that they showed.
+    pub(crate) token_sha256: Option<String>,
+}
+
+/// The bearer token of a request.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let text = value.to_str().ok().and_then(|text| text.split_once(' '));
+    match text {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && token.len() <= TOKEN_BYTES_MAX => Ok(Some(token.trim())),
+        _ => Err(Problem::new(Kind::Unauthenticated, "Authorization is not `Bearer TOKEN`")),
+    }
+}
+
+/// Who shows this token, by the governance ledger as it is now.
+pub(crate) fn caller_of(state: &ApiState, sha256: &str) -> Option<Caller> {
+    let known = |name: &str, roles: BTreeSet<Role>| Caller { name: name.to_owned(), roles, token_sha256: Some(sha256.to_owned()) };
+    if state.local_token_sha256() == Some(sha256) {
+        return Some(known(LOCAL, LOCAL_ROLES.into()));
+    }
+    let governance = state.handle().shared().governance();
+    governance.principals.by_token_sha256(sha256).map(|(name, principal)| known(name, principal.roles.clone()))
+}
+
+fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+    let Some(token) = bearer(headers)? else { return Ok(None) };
+    match caller_of(state, &token_sha256(token)) {
+        Some(caller) => Ok(Some(caller)),
+        None => Err(Problem::new(Kind::Unauthenticated, "the token is none that the ledger knows")),
+    }
+}
+
+/// Whether `caller` may use `route`.
+fn allow(state: &ApiState, route: &Route, caller: Option<&Caller>) -> Result<(), Problem> {
+    let needs_token = || Problem::new(Kind::Unauthenticated, "send `Authorization: Bearer TOKEN`; `govledger token` makes one");
+    match (route.access, caller) {
+        (Access::Public, _) => Ok(()),
+        (Access::Read, None) if state.config().open_reads => Ok(()),
+        (Access::Read | Access::Roles(_), None) => Err(needs_token()),
+        (Access::Read, Some(_)) => Ok(()),
+        (Access::Roles(_), Some(caller)) if caller.name == LOCAL && route.is_command => {
+            Err(Problem::new(Kind::Forbidden, "the data directory's own token decides nothing; use a principal's"))
+        }
+        (Access::Roles(allowed), Some(caller)) if !allowed.iter().any(|role| caller.roles.contains(role)) => {
+            let names: Vec<&str> = allowed.iter().map(|role| role.as_str()).collect();
+            Err(Problem::new(Kind::Forbidden, format!("{} lacks the role {}", caller.name, names.join(" or "))))
+        }
+        (Access::Roles(_), Some(_)) => Ok(()),
+    }
+}
+
+/// The middleware of one route.
+pub(crate) async fn guard(State((state, route)): State<(ApiState, &'static Route)>, request: Request, next: Next) -> Response {
+    let mut response = guarded(&state, route, request, next).await;
+    state.meters().count_request(route.path, response.status().as_u16());
+    secure(route, response.headers_mut());
+    response
+}
+
+async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, next: Next) -> Response {
+    let caller = match authenticate(state, request.headers()) {
+        // A public page stays public for those with an old token.
+        Err(_) if matches!(route.access, Access::Public) => None,
+        Err(problem) => return denied(route, problem),
+        Ok(caller) => caller,
+    };
+    if let Err(problem) = allow(state, route, caller.as_ref()) {
+        return denied(route, problem);
+    }
+    request.extensions_mut().insert(caller.unwrap_or_default());
+    if route.pace != Pace::Quick {
+        return next.run(request).await;
+    }
+    // Beyond this bound callers are told to come again: a queue here would only make all of them slow.
+    let Ok(_permit) = state.in_flight().try_acquire() else {
+        return Problem::new(Kind::Busy, "too many requests are under way; come again in 1 s").into_response();
+    };
+    match tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS_MAX), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key");
+            Problem::new(Kind::Timeout, detail).into_response()
+        }
+    }
+}
+
+fn denied(route: &Route, problem: Problem) -> Response {
+    if route.is_page { crate::web::sign_in(&problem) } else { problem.into_response() }
+}
+
+fn secure(route: &Route, headers: &mut HeaderMap) {
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CACHE_CONTROL, "no-store");
+    if route.is_page {
+        set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'");
+        set(header::X_FRAME_OPTIONS, "DENY");
+        set(header::REFERRER_POLICY, "no-referrer");
+    }
+}

@@ -1,0 +1,311 @@
+//! Problem details (RFC 9457): one closed list of what can go wrong, each with its status and title.
+//!
+//! What the caller reads is here; what the operator reads goes to the log where it happens. Names are permanent.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::refusal::Refusal;
+use crate::ingest::file::IngestError;
+use crate::ingest::http::BodyError;
+use crate::projection::answers::AnswerError;
+use crate::sequencer::{Outcome, SequencerError, SubmitError};
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    InvalidParameter,
+    InvalidBody,
+    EmptyBody,
+    TruncatedBody,
+    BodyTooLarge,
+    UnsupportedEncoding,
+    IdempotencyKeyMissing,
+    EventsRefused,
+    CommandRefused,
+    RoleRefused,
+    IntakeRefused,
+    IntakeConflict,
+    FiguresUnavailable,
+    Busy,
+    WriterStopped,
+    BrokerUnavailable,
+    Timeout,
+    Internal,
+}
+
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 22] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::InvalidParameter,
+        Self::InvalidBody,
+        Self::EmptyBody,
+        Self::TruncatedBody,
+        Self::BodyTooLarge,
+        Self::UnsupportedEncoding,
+        Self::IdempotencyKeyMissing,
+        Self::EventsRefused,
+        Self::CommandRefused,
+        Self::RoleRefused,
+        Self::IntakeRefused,
+        Self::IntakeConflict,
+        Self::FiguresUnavailable,
+        Self::Busy,
+        Self::WriterStopped,
+        Self::BrokerUnavailable,
+        Self::Timeout,
+        Self::Internal,
+    ];
+
+    /// Status, permanent code, title.
+    pub(crate) const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "A token is needed"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "None of your roles may do this"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method"),
+            Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter cannot be read"),
+            Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "The body cannot be read"),
+            Self::EmptyBody => (StatusCode::BAD_REQUEST, "empty_body", "The body is empty"),
+            Self::TruncatedBody => (StatusCode::BAD_REQUEST, "truncated_body", "The upload was cut off"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
+            Self::UnsupportedEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", "The encoding is not taken"),
+            Self::IdempotencyKeyMissing => (StatusCode::BAD_REQUEST, "idempotency_key_missing", "A command needs an Idempotency-Key"),
+            Self::EventsRefused => (StatusCode::UNPROCESSABLE_ENTITY, "events_refused", "Recorded, and without effect"),
+            Self::CommandRefused => (StatusCode::CONFLICT, "command_refused", "Decided against"),
+            Self::RoleRefused => (StatusCode::FORBIDDEN, "role_refused", "Decided against: the role does not allow it"),
+            Self::IntakeRefused => (StatusCode::UNPROCESSABLE_ENTITY, "intake_refused", "The file cannot be taken"),
+            Self::IntakeConflict => (StatusCode::CONFLICT, "intake_conflict", "The file contradicts the ledger"),
+            Self::FiguresUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "figures_unavailable", "The metrics ledgers are not at hand"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
+            Self::WriterStopped => (StatusCode::SERVICE_UNAVAILABLE, "writer_stopped", "The writer has stopped"),
+            Self::BrokerUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker did not confirm"),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed here"),
+        }
+    }
+}
+
+/// Problem details, as they are sent.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct Problem {
+    /// `urn:govledger:problem:` and the code.
+    #[serde(rename = "type")]
+    pub problem_type: String,
+    /// The same for every problem of this type.
+    pub title: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong here, with the offending value.
+    pub detail: String,
+    /// Permanent code: of the refusal where there is one, else of the problem type.
+    pub code: String,
+    /// The field or parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The entry that records what was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// The entry that stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_position: Option<u64>,
+    /// The command's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    /// One refusal an element, where several were sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ElementError>,
+    /// Every element's outcome, refused or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<Outcome>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    retry_after_s: Option<u64>,
+}
+
+/// One refused element of a request.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct ElementError {
+    /// The element in the request, from 1.
+    pub element: u64,
+    /// The entry that keeps it.
+    pub position: u64,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, code, title) = kind.parts();
+        Self {
+            problem_type: format!("urn:govledger:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            field: None,
+            position: None,
+            by_position: None,
+            command_id: None,
+            errors: Vec::new(),
+            outcomes: Vec::new(),
+            retry_after_s: (kind == Kind::Busy).then_some(1),
+        }
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, detail)
+    }
+
+    pub(crate) fn field(mut self, field: &str) -> Self {
+        self.field = Some(field.to_owned());
+        self
+    }
+
+    pub(crate) fn at(mut self, position: u64) -> Self {
+        self.position = Some(position);
+        self
+    }
+
+    pub(crate) fn invalid(parameter: &str, detail: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidParameter, detail).field(parameter)
+    }
+
+    /// A problem that is a refusal: its code, field and sentence.
+    pub(crate) fn refusal(kind: Kind, refusal: &Refusal) -> Self {
+        let mut problem = Self::new(kind, refusal.detail.clone());
+        problem.code = refusal.code.as_str().to_owned();
+        problem.field.clone_from(&refusal.field);
+        problem.by_position = refusal.by_position;
+        problem
+    }
+
+    /// Something of the service's own: the caller learns that it failed, the log why.
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "api.failed");
+        Self::new(Kind::Internal, "the service could not do this; its log says why")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry = self.retry_after_s;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"govledger\""));
+        }
+        if let Some(seconds) = retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let kind = match &error {
+            BodyError::Empty => Kind::EmptyBody,
+            BodyError::TooLarge { .. } | BodyError::Bomb { .. } | BodyError::TooMany { .. } => Kind::BodyTooLarge,
+            BodyError::Truncated { .. } => Kind::TruncatedBody,
+            BodyError::Encoding { .. } => Kind::UnsupportedEncoding,
+            BodyError::Gzip { .. } | BodyError::Unreadable { .. } => Kind::InvalidBody,
+        };
+        Self::new(kind, format!("{error}; nothing was recorded"))
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        let kind = match &error {
+            AnswerError::Unknown { .. } => Kind::NotFound,
+            AnswerError::NoMetrics => Kind::FiguresUnavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<SequencerError> for Problem {
+    fn from(error: SequencerError) -> Self {
+        match &error {
+            SequencerError::Invalid { what, .. } => Self::invalid(what, error.to_string()),
+            SequencerError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
+            SequencerError::Ledger { .. }
+            | SequencerError::Io { .. }
+            | SequencerError::NotInitialised { .. }
+            | SequencerError::AlreadyInitialised { .. }
+            | SequencerError::OtherSettings { .. }
+            | SequencerError::Slo(_)
+            | SequencerError::Encode(_)
+            | SequencerError::UnknownRules { .. }
+            | SequencerError::PolicyConflict { .. }
+            | SequencerError::Cache(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ledger::Error> for Problem {
+    fn from(error: ledger::Error) -> Self {
+        use ledger::Error as E;
+        match &error {
+            E::Position { .. } | E::Size { .. } | E::NoTile { .. } | E::NoBlob { .. } | E::TilePath(_) => Self::new(Kind::NotFound, error.to_string()),
+            E::Io { .. }
+            | E::Damage(_)
+            | E::Poisoned { .. }
+            | E::Locked { .. }
+            | E::Exists { .. }
+            | E::NoLedger { .. }
+            | E::OtherLedger { .. }
+            | E::Origin(_)
+            | E::EntryTooLarge { .. }
+            | E::ExportDiffers { .. }
+            | E::Key(_)
+            | E::Note(_)
+            | E::Verify(_)
+            | E::ProofFile(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match &error {
+            SubmitError::Busy { retry_after_s } => Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Busy, error.to_string()) },
+            SubmitError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
+            SubmitError::Produce(_) => Self { retry_after_s: Some(1), ..Self::new(Kind::BrokerUnavailable, error.to_string()) },
+            SubmitError::NotYet => Self::new(Kind::Timeout, error.to_string()),
+            SubmitError::Sequencer(inner) => Self::internal(inner),
+        }
+    }
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Submit(error) => error.into(),
+            IngestError::Sequencer(error) => error.into(),
+            IngestError::Read { .. } => Self::internal(&error),
+            IngestError::Unclassified { .. } | IngestError::NoTime { .. } | IngestError::AfterUntil { .. } => Self::new(Kind::IntakeRefused, error.to_string()),
+            IngestError::Differs { position, .. } => Self { by_position: Some(position), ..Self::new(Kind::IntakeConflict, error.to_string()) },
+            IngestError::BehindCut { .. } | IngestError::RecordedNeedsEmbedded => Self::new(Kind::IntakeConflict, error.to_string()),
+        }
+    }
+}
+
+impl From<tokio::task::JoinError> for Problem {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::internal(&error)
+    }
+}

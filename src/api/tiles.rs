@@ -1,0 +1,35 @@
+//! The tlog-tiles of each ledger (C2SP): checkpoint, tiles and entry bundles, and the verifier key beside them.
+//!
+//! A tile of a given width never changes, so it may be cached for ever; the checkpoint must not be.
+
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use ledger::TilePath;
+
+use super::ApiState;
+use super::problem::{Kind, Problem};
+use super::read::reader;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+/// `/ledger/{name}/checkpoint`.
+pub(crate) async fn checkpoint(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let text = reader(&state, &name)?.checkpoint().to_string();
+    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
+}
+
+/// `/ledger/{name}/vkey`: convenient, and worth nothing as proof; keep the key from `init`.
+pub(crate) async fn vkey(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let text = format!("{}\n", reader(&state, &name)?.verifier_key());
+    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
+}
+
+/// `/ledger/{name}/tile/…`.
+pub(crate) async fn tile(State(state): State<ApiState>, Path((name, path)): Path<(String, String)>) -> Result<Response, Problem> {
+    let reader = reader(&state, &name)?;
+    let path = TilePath::parse(&format!("tile/{path}")).map_err(|error| Problem::new(Kind::NotFound, error.to_string()))?;
+    let bytes = tokio::task::spawn_blocking(move || reader.tile(&path)).await??;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOR_EVER)], bytes).into_response())
+}

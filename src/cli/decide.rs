@@ -1,0 +1,292 @@
+//! Commands that decide: given to the service over HTTP, or to a writer of this process. Either way a principal's token says
+//! who asks, and the ledger decides at the command's position.
+
+use serde_json::{Value, json};
+
+use super::args::{Adopt, Hole, IncidentTask, Judgement, Options, Past, TokenTask, WaiverTask};
+use super::error::{CliError, Exit, Outcome, file_error};
+use super::node::{Node, config_error};
+use super::out::{self, Tone, tone};
+use super::source::{Client, Place, Source};
+use crate::config::Config;
+use crate::domain::command::{EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request, WaiverDecision, WaiverScope};
+use crate::domain::principal::token_sha256;
+use crate::projection::answers::Asked;
+use crate::projection::governance::Verdict;
+use crate::sequencer::{CommandOutcome, new_token, write_durably};
+
+/// Past states can be read, not decided about.
+const PRESENT: Past = Past { as_of: None };
+
+/// `waivers`.
+pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>) -> Outcome {
+    let task = task.unwrap_or(WaiverTask::List { stack: None, past: PRESENT });
+    let decision = |waiver: String, scope_sha256, reason| WaiverDecision { waiver, scope_sha256, reason };
+    let (request, key) = match task {
+        WaiverTask::List { stack, past } => return super::ask::answer(place, options, &Asked::Waivers { stack }, past),
+        WaiverTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Waiver { id }, past),
+        WaiverTask::Request(ask) => (
+            Request::WaiverRequest(WaiverScope {
+                rule: ask.rule,
+                stack: ask.stack,
+                engine_hash: ask.engine,
+                justification: ask.justification,
+                mitigation_plan: ask.mitigation,
+                cap_usd: ask.cap_usd,
+                starts: ask.starts,
+                expires: ask.expires,
+                ticket: ask.ticket,
+            }),
+            ask.key,
+        ),
+        WaiverTask::Approve { id, scope_sha256, reason, key } => {
+            let scope = match scope_sha256 {
+                Some(scope) => Some(scope),
+                None => seen_scope(place, &id)?,
+            };
+            (Request::WaiverApprove(decision(id, scope, reason)), key)
+        }
+        WaiverTask::Refuse { id, reason, key } => (Request::WaiverRefuse(decision(id, None, Some(reason))), key),
+        WaiverTask::Revoke { id, reason, key } => (Request::WaiverRevoke(decision(id, None, Some(reason))), key),
+    };
+    give(place, options, key, request)
+}
+
+/// The scope of a waiver as it stands: what an approval without `--scope-sha256` is over.
+fn seen_scope(place: &Place, id: &str) -> Result<Option<String>, CliError> {
+    let place = Place { export: None, ..place.clone() };
+    let source = match place.open()? {
+        // Whoever decides may read, with the same token.
+        Source::Server(client) => Source::Server(match place.token()? {
+            Some(token) => client.with_token(token),
+            None => client,
+        }),
+        files @ Source::Files(_) => files,
+    };
+    Ok(source.ask(&Asked::Waiver { id: id.to_owned() }, None)?.body["scope_sha256"].as_str().map(str::to_owned))
+}
+
+/// `incidents`.
+pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentTask>) -> Outcome {
+    let task = task.unwrap_or(IncidentTask::List { stack: None, past: PRESENT });
+    let note = |incident, text| IncidentNote { incident, text };
+    let (request, key) = match task {
+        IncidentTask::List { stack, past } => return super::ask::answer(place, options, &Asked::Incidents { stack }, past),
+        IncidentTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Incident { id }, past),
+        IncidentTask::Open { stack, title, key } => (Request::IncidentOpen(IncidentOpen { stack, title }), key),
+        IncidentTask::Ack { id, text, key } => (Request::IncidentAcknowledge(note(id, text.unwrap_or_default())), key),
+        IncidentTask::Note { id, text, key } => (Request::IncidentNote(note(id, text)), key),
+        IncidentTask::Close { id, report, report_file, key } => {
+            let text = match (report, report_file) {
+                (Some(report), _) => report,
+                (None, Some(path)) => std::fs::read_to_string(&path).map_err(file_error(&path))?,
+                (None, None) => return Err(CliError::usage("an incident is closed with a report: --report TEXT or --report-file FILE")),
+            };
+            (Request::IncidentClose(note(id, text)), key)
+        }
+    };
+    give(place, options, key, request)
+}
+
+/// `condemn` and `reinstate`.
+pub(crate) fn judge(place: &Place, options: &Options, judgement: Judgement, condemn: bool) -> Outcome {
+    let Judgement { stack, engine, reason, key } = judgement;
+    let judgement = EngineJudgement { stack, engine_hash: engine, reason };
+    give(place, options, key, if condemn { Request::EngineCondemn(judgement) } else { Request::EngineReinstate(judgement) })
+}
+
+/// `adopt`.
+pub(crate) fn adopt(place: &Place, options: &Options, adopt: Adopt) -> Outcome {
+    let manifest = match &adopt.manifest {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(file_error(path))?;
+            Some(serde_json::from_str(&text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?)
+        }
+    };
+    give(place, options, adopt.key, Request::EngineAdopt(EngineAdopt { stack: adopt.stack, engine_hash: adopt.engine, version: adopt.version, manifest }))
+}
+
+/// `confirm-hole`.
+pub(crate) fn hole(place: &Place, options: &Options, hole: Hole) -> Outcome {
+    give(place, options, hole.key, Request::HoleConfirm(HoleConfirm { ledger: hole.ledger, from: hole.from, to: hole.to, reason: hole.reason }))
+}
+
+/// `token`.
+pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcome {
+    match task {
+        TokenTask::List => principals(place, options),
+        TokenTask::Revoke { principal, key } => give(place, options, key, Request::PrincipalRevoke(PrincipalRevoke { name: principal })),
+        TokenTask::Create { principal, role, out: file, key } => {
+            let token = new_token()?;
+            if let Some(path) = &file {
+                write_durably(&std::path::absolute(path).map_err(CliError::failed)?, format!("{token}\n").as_bytes(), 0o600)?;
+            }
+            let enroll = PrincipalEnroll { name: principal.clone(), roles: role.iter().copied().collect(), token_sha256: token_sha256(&token) };
+            let given = given(place, options, key, Request::PrincipalEnroll(enroll))?;
+            let told = if let Some(path) = &file { path.display().to_string() } else { token.clone() };
+            if options.json {
+                let mut body = given.body;
+                body["principal"] = principal.into();
+                if file.is_none() {
+                    body["token"] = token.into();
+                }
+                out::json(&body);
+            } else {
+                out::line(format!("{principal} enrolled at entry {}; token {told}", given.position));
+                if file.is_none() {
+                    out::line("shown this once and kept nowhere; put it into a file that only its owner can read");
+                }
+            }
+            Ok(Exit::Fine)
+        }
+    }
+}
+
+/// Who may do what. Read from the ledger itself, so it needs its files.
+fn principals(place: &Place, options: &Options) -> Outcome {
+    let files = super::source::Files::data(&place.data)?;
+    let folded = files.fold(files.size(None)?, false)?;
+    let rows: Vec<(String, Vec<&str>, usize, u64)> = folded.governance.principals.iter().map(|(name, principal)| (name.to_owned(), principal.roles.iter().map(|role| role.as_str()).collect(), principal.tokens.len(), principal.position)).collect();
+    if options.json {
+        out::json(&rows.iter().map(|(name, roles, tokens, position)| json!({ "principal": name, "roles": roles, "tokens": tokens, "position": position })).collect());
+    } else {
+        out::table(&["principal", "roles", "tokens", "entry"], rows.into_iter().map(|(name, roles, tokens, position)| vec![name, roles.join(", "), tokens.to_string(), position.to_string()]), "nobody");
+    }
+    Ok(Exit::Fine)
+}
+
+/// A command that was decided in favour.
+struct Given {
+    position: u64,
+    body: Value,
+}
+
+fn give(place: &Place, options: &Options, key: Option<String>, request: Request) -> Outcome {
+    let what = request.event_type().trim_start_matches("llm_").trim_start_matches("ledger_").replace('_', " ");
+    let given = given(place, options, key, request)?;
+    if options.json {
+        out::json(&given.body);
+    } else {
+        let subject = ["waiver", "incident"].iter().find_map(|name| given.body[*name].as_str()).map(|id| format!(" {id}")).unwrap_or_default();
+        out::line(format!("{}:{subject} {what}, at entry {}", tone(Tone::Good, "applied"), given.position));
+    }
+    Ok(Exit::Fine)
+}
+
+fn given(place: &Place, options: &Options, key: Option<String>, request: Request) -> Result<Given, CliError> {
+    if place.export.is_some() {
+        return Err(CliError::usage("an export can be read, not written to; name the service with --server or its directory with --data"));
+    }
+    let token = place.token()?.ok_or_else(|| CliError::usage("this decides something, so it needs to know who asks: --token-file FILE, or GOVLEDGER_TOKEN"))?;
+    let key = match key {
+        Some(key) => key,
+        // A key nobody else uses; repeating the command asks again.
+        None => new_token()?.trim_start_matches("glt_").to_owned(),
+    };
+    match place.service()? {
+        Some(client) => remote(&client.with_token(token), &key, &request),
+        None => local(place, options, &token, &key, request),
+    }
+}
+
+fn local(place: &Place, options: &Options, token: &str, key: &str, request: Request) -> Result<Given, CliError> {
+    let config = Config::load(options.config.as_deref()).map_err(config_error)?;
+    let node = Node::open(&place.data, &config, false)?;
+    let done = through(&node, token, key, request);
+    node.stop()?;
+    done
+}
+
+fn through(node: &Node, token: &str, key: &str, request: Request) -> Result<Given, CliError> {
+    let (principal, roles) = {
+        let governance = node.handle.shared().governance();
+        let found = governance.principals.by_token_sha256(&token_sha256(token));
+        let (name, principal) = found.ok_or_else(|| CliError::new(Exit::Refused, "the ledger knows nobody with this token; `govledger token create` makes one"))?;
+        (name.to_owned(), principal.roles.clone())
+    };
+    let role = roles.iter().find(|role| request.roles().contains(role)).copied().ok_or_else(|| {
+        let allowed: Vec<&str> = request.roles().iter().map(|role| role.as_str()).collect();
+        CliError::new(Exit::Refused, format!("{principal} lacks the role {}, which {} takes", allowed.join(" or "), request.event_type()))
+    })?;
+    let (waiver, incident) = subject(&request);
+    let (command_id, outcome) = node.block_on(node.handle.command(&principal, role, key, request.clone()))?;
+    let outcome = match outcome {
+        CommandOutcome::Decided(outcome) => outcome,
+        CommandOutcome::Pending => return Err(CliError::new(Exit::Unreachable, format!("command {command_id} is on its way and was not applied in time"))),
+    };
+    if let Verdict::Refused(refusal) = &outcome.verdict {
+        let by = refusal.by_position.map(|position| format!(" (entry {position} stands in the way)")).unwrap_or_default();
+        return Err(CliError::new(Exit::Refused, format!("refused at entry {}: {}{by}", outcome.position, refusal.detail)));
+    }
+    let position = outcome.position;
+    let mut body = json!({ "command_id": command_id, "status": "applied", "position": position });
+    if let Some(waiver) = waiver.or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| crate::projection::waivers::id_at(position))) {
+        body["waiver"] = waiver.into();
+    }
+    if let Some(incident) = incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}"))) {
+        body["incident"] = incident.into();
+    }
+    Ok(Given { position, body })
+}
+
+/// The waiver or incident that a request names.
+fn subject(request: &Request) -> (Option<String>, Option<String>) {
+    match request {
+        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => (Some(decision.waiver.clone()), None),
+        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => (None, Some(note.incident.clone())),
+        Request::WaiverRequest(_)
+        | Request::IncidentOpen(_)
+        | Request::EngineCondemn(_)
+        | Request::EngineReinstate(_)
+        | Request::EngineAdopt(_)
+        | Request::PrincipalEnroll(_)
+        | Request::PrincipalRevoke(_)
+        | Request::HoleConfirm(_) => (None, None),
+    }
+}
+
+/// Where the API takes a request, and with which body.
+fn route(request: &Request) -> Result<(String, Value), CliError> {
+    let encode = out::encode;
+    let decision = |verb: &str, decision: &WaiverDecision| (format!("/v1/waivers/{}/{verb}", encode(&decision.waiver)), json!({ "scope_sha256": decision.scope_sha256, "reason": decision.reason }));
+    let note = |verb: &str, note: &IncidentNote| (format!("/v1/incidents/{}/{verb}", encode(&note.incident)), json!({ "text": note.text }));
+    let judged = |verb: &str, judged: &EngineJudgement| (format!("/v1/stacks/{}/{verb}", encode(&judged.stack)), json!({ "engine_hash": judged.engine_hash, "reason": judged.reason }));
+    Ok(match request {
+        Request::WaiverRequest(scope) => ("/v1/waivers".to_owned(), serde_json::to_value(scope)?),
+        Request::WaiverApprove(inner) => decision("approve", inner),
+        Request::WaiverRefuse(inner) => decision("refuse", inner),
+        Request::WaiverRevoke(inner) => decision("revoke", inner),
+        Request::IncidentOpen(open) => ("/v1/incidents".to_owned(), serde_json::to_value(open)?),
+        Request::IncidentAcknowledge(inner) => note("acknowledge", inner),
+        Request::IncidentNote(inner) => note("notes", inner),
+        Request::IncidentClose(inner) => note("close", inner),
+        Request::EngineCondemn(inner) => judged("condemn", inner),
+        Request::EngineReinstate(inner) => judged("reinstate", inner),
+        Request::EngineAdopt(adopt) => {
+            let mut body = serde_json::to_value(adopt)?;
+            if let Some(object) = body.as_object_mut() {
+                object.remove("stack");
+            }
+            (format!("/v1/stacks/{}/adopt", encode(&adopt.stack)), body)
+        }
+        Request::PrincipalEnroll(enroll) => ("/v1/principals".to_owned(), serde_json::to_value(enroll)?),
+        Request::PrincipalRevoke(revoke) => (format!("/v1/principals/{}", encode(&revoke.name)), Value::Null),
+        Request::HoleConfirm(hole) => ("/v1/holes".to_owned(), serde_json::to_value(hole)?),
+    })
+}
+
+fn remote(client: &Client, key: &str, request: &Request) -> Result<Given, CliError> {
+    let (path, body) = route(request)?;
+    let response = if matches!(request, Request::PrincipalRevoke(_)) {
+        client.delete(&path, &[("idempotency-key", key)])?
+    } else {
+        client.post(&path, &[("idempotency-key", key), ("content-type", "application/json")], serde_json::to_vec(&body)?.as_slice())?
+    };
+    let answer = response.json();
+    match response.status {
+        202 => Err(CliError::new(Exit::Unreachable, format!("command {} is on its way and was not applied in time; ask {}/v1/commands/{0} how it ended", out::text(&answer["command_id"]), client.url()))),
+        200..=299 => Ok(Given { position: answer["position"].as_u64().unwrap_or_default(), body: answer }),
+        _ => Err(client.refusal(&response)),
+    }
+}

@@ -1,0 +1,196 @@
+//! When the next cut is due, and how large each metrics ledger was at its instant.
+//!
+//! Where the broker stamps the records, a ledger's size at T is the number of its leaves before the first stamped after T:
+//! known once there is such a leaf, or once a partition's end asked for after T was reached. Elsewhere it is the number of
+//! leaves below an end asked for after T, so that the records of an outage count at the first cut after it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ledger::Reader;
+
+use super::checks::Stamp;
+use super::error::KafkaIntakeError;
+use super::progress::{Partitions, Progress};
+use crate::domain::cut::{CUT_SECONDS, Cut, CutLedger, next_instant};
+use crate::domain::leaf::{self, Header};
+use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::sequencer::Shared;
+
+/// The broker's clock may be behind ours by this much: an end shows that nothing stamped up to T is to come only this long
+/// after T.
+const GRACE_SECONDS: i64 = 2;
+/// Without the broker's stamps there are no cuts for a time when nobody was here: one that is later than this is left out.
+const LATE_SECONDS: i64 = 60;
+
+/// The cut that is being made ready.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) instant: Time,
+    /// Ends asked for after the instant; the first of each partition counts.
+    ends: BTreeMap<u32, u64>,
+}
+
+/// Reads what the cuts are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partitions: Partitions,
+    pub(super) stamp: Stamp,
+}
+
+impl Draft {
+    pub(super) const fn at(instant: Time) -> Self {
+        Self { instant, ends: BTreeMap::new() }
+    }
+}
+
+impl Sizes {
+    /// The instant of the next cut, whether it has come yet or not; none before the first record or report.
+    pub(super) fn next_instant(&self, now: Time) -> Result<Option<Time>, KafkaIntakeError> {
+        let (last, report) = {
+            let governance = self.shared.governance();
+            (governance.last_cut.clone(), governance.last_report)
+        };
+        match self.stamp {
+            Stamp::LogAppend => self.next_by_stamps(last.as_ref(), report),
+            Stamp::Create => Ok(self.next_by_arrival(last.as_ref(), report, now)),
+        }
+    }
+
+    fn next_by_stamps(&self, last: Option<&Cut>, report: Time) -> Result<Option<Time>, KafkaIntakeError> {
+        let none = Time::default();
+        // Latest activity before the last cut, and the first after it.
+        let since = last.map_or(none, |cut| cut.instant);
+        let (mut before, mut after) = (none, None);
+        let mut see = |time: Time| match time <= since {
+            true => before = before.max(time),
+            false => after = Some(after.map_or(time, |first: Time| first.min(time))),
+        };
+        if report > none {
+            see(report);
+        }
+        for (number, reader) in self.readers() {
+            let size = last.map_or(0, |cut| cut.size_of(number)).max(1);
+            if size > 1 {
+                see(header(&reader, size - 1)?.time);
+            }
+            if size < reader.size() {
+                see(header(&reader, size)?.time);
+            }
+        }
+        let at_once = after.map(|first| first.ceil_to_seconds(CUT_SECONDS));
+        Ok(match last {
+            None => at_once,
+            Some(_) => {
+                let regular = next_instant(since, before);
+                let soon = at_once.map(|first| first.max(since.plus_seconds(CUT_SECONDS)));
+                Some(soon.map_or(regular, |soon| soon.min(regular)))
+            }
+        })
+    }
+
+    fn next_by_arrival(&self, last: Option<&Cut>, report: Time, now: Time) -> Option<Time> {
+        let arrivals = self.partitions.all().values().map(|progress| progress.last_arrival()).max();
+        // What came before this start is known by its stamp alone, which may be ahead of any clock.
+        let stamped = self.shared.metrics().values().map(|state| state.last_time.min(now)).max();
+        let active =
+            arrivals.into_iter().chain(stamped).chain([report]).max().filter(|time| *time > Time::default())?;
+        let next = match last {
+            Some(cut) => next_instant(cut.instant, active),
+            None => active.ceil_to_seconds(CUT_SECONDS),
+        };
+        let is_late = now.micros_since(next) > LATE_SECONDS * MICROS_PER_SECOND;
+        Some(if is_late { now.floor_to_seconds(CUT_SECONDS) } else { next })
+    }
+
+    /// The cut, once every partition's size is known or known to be missing.
+    pub(super) fn cut(&self, draft: &mut Draft) -> Result<Option<Cut>, KafkaIntakeError> {
+        let last = self.shared.governance().last_cut.clone();
+        let progress = self.partitions.all();
+        let mut cut = Cut { instant: draft.instant, ledgers: Vec::new(), missing: Vec::new() };
+        for (number, reader) in self.readers() {
+            let floor = last.as_ref().map_or(0, |cut| cut.size_of(number)).max(1);
+            let known = match progress.get(&number) {
+                Some(progress) => self.size_at(draft, number, &reader, progress, floor)?,
+                None => None,
+            };
+            let size = match known {
+                Some(size) => size,
+                None if progress.get(&number).is_none_or(|progress| progress.is_unreadable()) => {
+                    cut.missing.push(number);
+                    floor
+                }
+                None => return Ok(None),
+            };
+            let root = reader.root_at(size).map_err(of(number))?;
+            cut.ledgers.push(CutLedger { ledger: number, size, root });
+        }
+        Ok(Some(cut))
+    }
+
+    /// The size of one ledger at the instant, where it is known. It never falls below `floor`, that of the last cut.
+    fn size_at(
+        &self,
+        draft: &mut Draft,
+        number: u32,
+        reader: &Reader,
+        progress: &Progress,
+        floor: u64,
+    ) -> Result<Option<u64>, KafkaIntakeError> {
+        let instant = draft.instant;
+        // The order matters: what is durable by now was read before the end was compared.
+        let end = progress.end();
+        let next = progress.next();
+        let size = reader.size();
+        match self.stamp {
+            Stamp::LogAppend => {
+                let at = partition_point(reader, floor..size, |header| header.time <= instant)?;
+                let at_end =
+                    end.is_some_and(|end| end.asked_at >= instant.plus_seconds(GRACE_SECONDS) && next >= end.offset);
+                Ok((at < size || at_end).then_some(at))
+            }
+            Stamp::Create => {
+                if let Some(end) = end.filter(|end| end.asked_at >= instant) {
+                    draft.ends.entry(number).or_insert(end.offset);
+                }
+                let Some(end) = draft.ends.get(&number).copied().filter(|end| next >= *end) else { return Ok(None) };
+                partition_point(reader, floor..size, |header| header.offset.is_some_and(|offset| offset < end))
+                    .map(Some)
+            }
+        }
+    }
+
+    fn readers(&self) -> BTreeMap<u32, Reader> {
+        let readers = self.shared.readers();
+        readers
+            .into_iter()
+            .filter_map(|(name, reader)| Some((crate::sequencer::metrics_number(&name)?, reader)))
+            .collect()
+    }
+}
+
+/// The first position of the range whose header is not `before` what is looked for.
+fn partition_point(
+    reader: &Reader,
+    range: std::ops::Range<u64>,
+    before: impl Fn(&Header) -> bool,
+) -> Result<u64, KafkaIntakeError> {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(&header(reader, middle)?) { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+fn header(reader: &Reader, position: u64) -> Result<Header, KafkaIntakeError> {
+    let ledger = || reader.origin().to_owned();
+    let entry = reader.entry(position).map_err(|source| KafkaIntakeError::Ledger { ledger: ledger(), source })?;
+    // This node wrote the header itself; one that cannot be read counts as stamped at the epoch.
+    Ok(leaf::split(&entry).map(|leaf| leaf.header).unwrap_or_default())
+}
+
+fn of(number: u32) -> impl FnOnce(ledger::Error) -> KafkaIntakeError {
+    move |source| KafkaIntakeError::Ledger { ledger: format!("metrics-{number}"), source }
+}

@@ -1,0 +1,402 @@
+//! One partition into one ledger: a thread that asks the broker, and hands batches to the writer.
+//!
+//! Invariants: every record becomes one leaf, in offset order; a batch is handed over only after the one before it is
+//! durable, so what a crash leaves is a prefix; the position is the ledger's own. While the writer is busy the partition is
+//! paused, so memory stays at one batch in flight, one prepared, and what the client fetched ahead.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::runtime;
+use tokio::task::JoinHandle;
+
+use super::client::{self, Consumer};
+use super::config::KafkaConfig;
+use super::error::{KafkaIntakeError, doing};
+use super::progress::{End, Progress};
+use super::record;
+use super::source::{Found, Place};
+use crate::clock::monotonic;
+use crate::domain::leaf::Header;
+use crate::sequencer::{Handle, Incoming, MetricsChunk, Prepare, SubmitError};
+
+/// How long a poll waits for a first record: bounds how late a stop or a pause is seen.
+const POLL: Duration = Duration::from_millis(100);
+/// How often the partition's end is asked for.
+const END_EVERY: Duration = Duration::from_secs(1);
+/// How often the position is committed, for whoever displays lags.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// A batch that the writer has not taken after this long pauses the partition.
+const PAUSE_AFTER: Duration = Duration::from_millis(200);
+/// Pause before the broker is asked again after an error.
+const RETRY: Duration = Duration::from_millis(500);
+/// Longest single wait for the broker while others may want this thread to stop.
+const REQUEST_MAX: Duration = Duration::from_secs(2);
+
+/// What the records of a partition become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Governance,
+    Metrics(u32),
+}
+
+/// One partition's intake.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) place: Place,
+    pub(super) target: Target,
+    pub(super) handle: Handle,
+    pub(super) config: KafkaConfig,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) runtime: runtime::Handle,
+}
+
+/// Records ready for the writer.
+enum Batch {
+    Events(Vec<Incoming>),
+    Records(MetricsChunk),
+}
+
+/// While a partition is read.
+struct Reading {
+    consumer: Consumer,
+    prepare: Prepare,
+    /// The next offset expected.
+    next: u64,
+    /// Lost before the next record.
+    hole: Option<(u64, u64)>,
+    in_flight: Option<JoinHandle<Result<(), SubmitError>>>,
+    end_asked: Option<Instant>,
+    committed: (Instant, u64),
+}
+
+impl Intake {
+    /// Reads until it is told to stop. What stops the intake is shown in the status and looked at again.
+    pub(super) fn run(self) {
+        while !self.is_stopping() {
+            match self.open() {
+                Ok((consumer, Found::Ready { next, hole })) => {
+                    self.goes_on();
+                    if let Err(error) = self.read(consumer, next, hole) {
+                        tracing::warn!(ledger = self.ledger(), %error, "kafka.intake_interrupted: the source is checked again");
+                        if matches!(error, KafkaIntakeError::Writer(SubmitError::Stopped(_) | SubmitError::Sequencer(_))) {
+                            self.stopped(format!("the writer has stopped: {error}"));
+                            return;
+                        }
+                    }
+                }
+                Ok((_, Found::Hole { from, to })) => {
+                    self.stopped(format!(
+                        "offsets {from} to {to} of {}, partition {}, are no longer at the broker and were never read. An admin accepts the loss with the command ledger_hole_confirmed {{\"ledger\":\"{}\",\"from\":{from},\"to\":{to},\"reason\":…}}",
+                        self.place.topic, self.place.partition, self.ledger()
+                    ));
+                }
+                Ok((_, Found::Other(reason))) => self.stopped(format!(
+                    "{}, partition {}: {reason}. This ledger goes on with the topic it was made from alone; for another, start a new data directory with `govledger init`",
+                    self.place.topic, self.place.partition
+                )),
+                Err(error) => {
+                    tracing::warn!(ledger = self.ledger(), %error, "kafka.unreachable: trying again");
+                }
+            }
+            self.rest(RETRY);
+        }
+    }
+
+    fn ledger(&self) -> String {
+        match self.target {
+            Target::Governance => "governance".to_owned(),
+            Target::Metrics(number) => format!("metrics-{number}"),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn rest(&self, time: Duration) {
+        let began = monotonic();
+        while began.elapsed() < time && !self.is_stopping() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn request_limit(&self) -> Duration {
+        self.config.request_timeout().min(REQUEST_MAX)
+    }
+
+    fn stopped(&self, reason: String) {
+        let mut stopped = self.handle.shared().status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopped.get(&self.ledger()) != Some(&reason) {
+            tracing::error!(ledger = self.ledger(), reason, "kafka.intake_stopped");
+            stopped.insert(self.ledger(), reason);
+        }
+    }
+
+    fn goes_on(&self) {
+        let mut stopped = self.handle.shared().status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopped.remove(&self.ledger()).is_some() {
+            tracing::info!(ledger = self.ledger(), "kafka.intake_resumed");
+        }
+    }
+
+    /// The last offset that the ledger holds.
+    fn last_offset(&self) -> Option<u64> {
+        match self.target {
+            Target::Governance => self.handle.shared().governance().offsets.last,
+            Target::Metrics(number) => self.handle.shared().metrics().get(&number).and_then(|state| state.offsets.last),
+        }
+    }
+
+    /// Checks the source. Only called while nothing is in flight: the ledger's last entry is its last record.
+    fn open(&self) -> Result<(Consumer, Found), KafkaIntakeError> {
+        let consumer = client::consumer(&self.config, self.handle.data_dir().node())?;
+        let ledger = self.ledger();
+        let last = match (self.last_offset(), self.handle.shared().reader(&ledger)) {
+            (Some(offset), Some(reader)) => {
+                let position = reader.size().saturating_sub(1);
+                let entry = reader
+                    .entry(position)
+                    .map_err(|source| KafkaIntakeError::Ledger { ledger: ledger.clone(), source })?;
+                Some((offset, entry))
+            }
+            _ => None,
+        };
+        let confirmed = self.handle.shared().governance().holes.get(&ledger).cloned().unwrap_or_default();
+        let found = self.place.examine(&consumer, last, &confirmed, self.config.request_timeout())?;
+        Ok((consumer, found))
+    }
+
+    fn read(&self, consumer: Consumer, next: u64, hole: Option<(u64, u64)>) -> Result<(), KafkaIntakeError> {
+        self.place.assign(&consumer, next)?;
+        self.progress.advance(next);
+        let mut reading = Reading {
+            consumer,
+            prepare: self.handle.prepare(),
+            next,
+            hole,
+            in_flight: None,
+            end_asked: None,
+            committed: (monotonic(), 0),
+        };
+        let result = self.read_on(&mut reading);
+        // Whatever ended the reading: the position is known only once the last batch has ended too.
+        let settled = self.settle(&mut reading);
+        self.commit(&mut reading, CommitMode::Sync);
+        result.and(settled)
+    }
+
+    fn read_on(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
+        while !self.is_stopping() {
+            self.ask_end(reading);
+            if let Target::Metrics(number) = self.target
+                && self.config.is_paused(number)
+            {
+                self.settle(reading)?;
+                self.hold(reading, number)?;
+                continue;
+            }
+            let batch = self.collect(reading)?;
+            match batch {
+                Some((batch, next)) => {
+                    self.settle(reading)?;
+                    reading.in_flight = Some(self.hand_over(batch, next));
+                }
+                None if reading.in_flight.as_ref().is_none_or(JoinHandle::is_finished) => {
+                    self.settle(reading)?;
+                    self.advance(reading);
+                    if reading.committed.0.elapsed() >= COMMIT_EVERY {
+                        self.commit(reading, CommitMode::Async);
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is there, up to a batch; waits a moment where nothing is.
+    fn collect(&self, reading: &mut Reading) -> Result<Option<(Batch, u64)>, KafkaIntakeError> {
+        let (mut events, mut chunk) = (Vec::new(), MetricsChunk::default());
+        let (mut records, mut bytes) = (0, 0);
+        let (mut next, mut hole) = (reading.next, reading.hole);
+        while records < self.config.batch_records_max && bytes < self.config.batch_bytes_max {
+            let wait = if records == 0 { POLL } else { Duration::ZERO };
+            let message = match reading.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => message,
+                Some(Err(error)) if ends_reading(&error) => {
+                    return Err(KafkaIntakeError::Client { doing: "records", source: error });
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(ledger = self.ledger(), %error, "kafka.poll");
+                    break;
+                }
+            };
+            let (header, offset) = header_after(&message, next, hole.take());
+            let body = message.payload().unwrap_or_default();
+            match self.target {
+                Target::Governance => events.push(Incoming { header, body: body.to_vec() }),
+                Target::Metrics(_) => {
+                    // What it counts for is said by the fold.
+                    let _ = reading
+                        .prepare
+                        .push(&mut chunk, header, body)
+                        .map_err(|error| SubmitError::Sequencer(Arc::new(error)))?;
+                }
+            }
+            next = offset + 1;
+            records += 1;
+            bytes += body.len() + 64;
+        }
+        if records == 0 {
+            return Ok(None);
+        }
+        (reading.next, reading.hole) = (next, hole);
+        let batch = match self.target {
+            Target::Governance => Batch::Events(events),
+            Target::Metrics(_) => Batch::Records(chunk),
+        };
+        Ok(Some((batch, next)))
+    }
+
+    /// Gives a batch to the writer. The one before it has ended.
+    fn hand_over(&self, batch: Batch, next: u64) -> JoinHandle<Result<(), SubmitError>> {
+        let (handle, progress, target) = (self.handle.clone(), Arc::clone(&self.progress), self.target);
+        self.runtime.spawn(async move {
+            match (batch, target) {
+                (Batch::Records(chunk), Target::Metrics(number)) => {
+                    handle.append_metrics_waiting(number, chunk).await?;
+                }
+                (Batch::Records(_), Target::Governance) => {}
+                (Batch::Events(events), _) => loop {
+                    match handle.append_events(events.clone()).await {
+                        Err(SubmitError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        other => break other.map(|_| ())?,
+                    }
+                },
+            }
+            progress.appended(next, handle.now());
+            Ok(())
+        })
+    }
+
+    /// Waits for the batch in flight; a writer that takes long pauses the partition.
+    fn settle(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
+        let Some(mut task) = reading.in_flight.take() else { return Ok(()) };
+        let early = self.runtime.block_on(async { tokio::time::timeout(PAUSE_AFTER, &mut task).await });
+        let ended = match early {
+            Ok(ended) => ended,
+            Err(_) => {
+                let list = self.assigned(None)?;
+                reading.consumer.pause(&list).map_err(doing("a pause"))?;
+                tracing::debug!(ledger = self.ledger(), "kafka.paused: the writer is busy");
+                let ended = self.runtime.block_on(task);
+                reading.consumer.resume(&list).map_err(doing("a resumption"))?;
+                ended
+            }
+        };
+        let stopped = |error: tokio::task::JoinError| SubmitError::Stopped(error.to_string());
+        Ok(ended.map_err(stopped)??)
+    }
+
+    /// Keeps an operator's pause: reads nothing, and still knows the partition's end.
+    fn hold(&self, reading: &mut Reading, number: u32) -> Result<(), KafkaIntakeError> {
+        let list = self.assigned(None)?;
+        reading.consumer.pause(&list).map_err(doing("a pause"))?;
+        tracing::warn!(ledger = self.ledger(), "kafka.held: this partition is not read until it is resumed");
+        while self.config.is_paused(number) && !self.is_stopping() {
+            self.ask_end(reading);
+            self.rest(POLL);
+        }
+        reading.consumer.resume(&list).map_err(doing("a resumption"))
+    }
+
+    /// Control records after the last one that became a leaf are passed over: the client's position says so.
+    fn advance(&self, reading: &Reading) {
+        let position = reading.consumer.position().ok().and_then(|list| {
+            match list.find_partition(&self.place.topic, self.place.number())?.offset() {
+                Offset::Offset(offset) => u64::try_from(offset).ok(),
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+            }
+        });
+        if let Some(position) = position {
+            self.progress.advance(position);
+        }
+    }
+
+    /// Asks for the partition's end, now and then.
+    fn ask_end(&self, reading: &mut Reading) {
+        if reading.end_asked.is_some_and(|asked| asked.elapsed() < END_EVERY) {
+            return;
+        }
+        reading.end_asked = Some(monotonic());
+        let asked_at = self.handle.now();
+        match reading.consumer.fetch_watermarks(&self.place.topic, self.place.number(), self.request_limit()) {
+            Ok((_, end)) => {
+                let offset = u64::try_from(end).unwrap_or_default();
+                self.progress.see_end(End { asked_at, offset });
+                let lag = offset.saturating_sub(self.progress.next());
+                let mut lags = self.handle.shared().status.kafka_lag.lock().unwrap_or_else(PoisonError::into_inner);
+                lags.insert((self.place.topic.clone(), self.place.partition), i64::try_from(lag).unwrap_or(i64::MAX));
+            }
+            Err(error) => {
+                tracing::warn!(ledger = self.ledger(), %error, "kafka.unreachable: the partition's end is unknown")
+            }
+        }
+    }
+
+    fn commit(&self, reading: &mut Reading, mode: CommitMode) {
+        let next = self.progress.next();
+        let unchanged = reading.committed.1 == next;
+        reading.committed = (monotonic(), next);
+        if unchanged {
+            return;
+        }
+        // Only a display depends on it; a failure is worth no more than a word.
+        let committed = self.assigned(Some(next)).map(|list| reading.consumer.commit(&list, mode));
+        if let Ok(Err(error)) = committed {
+            tracing::debug!(ledger = self.ledger(), %error, "kafka.commit");
+        }
+    }
+
+    fn assigned(&self, offset: Option<u64>) -> Result<TopicPartitionList, KafkaIntakeError> {
+        let mut list = TopicPartitionList::new();
+        let offset = offset.map_or(Offset::Invalid, |offset| Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX)));
+        list.add_partition_offset(&self.place.topic, self.place.number(), offset)
+            .map_err(doing("a list of partitions"))?;
+        Ok(list)
+    }
+}
+
+/// The header of a record that follows what is known up to before `next`.
+fn header_after(message: &BorrowedMessage<'_>, next: u64, hole: Option<(u64, u64)>) -> (Header, u64) {
+    let offset = u64::try_from(message.offset()).unwrap_or_default();
+    let mut header = record::header_of(message, offset);
+    header.skipped_offsets = offset.checked_sub(next).filter(|skipped| *skipped > 0);
+    header.hole = hole;
+    (header, offset)
+}
+
+/// Whether an error ends the reading, so that the source is checked again. Others pass: the client reconnects by itself.
+fn ends_reading(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::MessageConsumptionFatal(_) => true,
+        KafkaError::MessageConsumption(code) | KafkaError::Global(code) => matches!(
+            code,
+            RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+        ),
+        _ => false,
+    }
+}
