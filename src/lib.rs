@@ -2,8 +2,8 @@
 //!
 //! Floors, each using only those before it: [`domain`], [`projection`], [`sequencer`], then the edges.
 
-pub mod cli;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

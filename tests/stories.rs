@@ -116,7 +116,7 @@ fn finance_decides_once_and_only_finance() {
     };
     let scope = json!({ "rule": "cost_per_request", "stack": STACK, "justification": "launch week", "mitigation_plan": "shorter prompts", "cap_usd": "50", "expires": "2030-01-01T00:00:00Z" });
     let request = |http: &Http, key: &str| {
-        command(http, "/v1/waivers", key, &scope).expect(200).json()["id"].as_str().unwrap().to_owned()
+        command(http, "/v1/waivers", key, &scope).expect(200).json()["waiver"].as_str().unwrap().to_owned()
     };
     covered(None);
 

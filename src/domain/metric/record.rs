@@ -139,8 +139,8 @@ fn base(line: Line<'_>, recorded_at: Option<Time>) -> Result<MetricRecord<'_>, R
         quantisation: plain(line.quantisation),
         schema_id: plain(line.schema_id),
         queue_delay_ns: narrow(wire::units("queue_delay_us", line.queue_delay_us, 3, DELAY_NS_MAX, Strings::Refused)?),
-        tokens_in: wire::count("tokens_in", line.tokens_in, Strings::Refused)?,
-        tokens_out: wire::count("tokens_out", line.tokens_out, Strings::Refused)?,
+        tokens_in: wire::whole("tokens_in", line.tokens_in)?,
+        tokens_out: wire::whole("tokens_out", line.tokens_out)?,
         kv_hits: None,
         kv_misses: None,
         spec_attempts: None,
@@ -153,13 +153,13 @@ fn base(line: Line<'_>, recorded_at: Option<Time>) -> Result<MetricRecord<'_>, R
 }
 
 pub(super) fn request(mut line: Line<'_>, recorded_at: Option<Time>) -> Result<MetricRecord<'_>, Refusal> {
-    let kv: Counts<'_> = std::mem::take(&mut line.kv_cache_reuse);
+    let kv: Counts = std::mem::take(&mut line.kv_cache_reuse);
     let speculative = std::mem::take(&mut line.speculative);
     let mut record = base(line, recorded_at)?;
-    record.kv_hits = wire::count("kv_cache_reuse.hits", kv.hits, Strings::Refused)?;
-    record.kv_misses = wire::count("kv_cache_reuse.misses", kv.misses, Strings::Refused)?;
-    record.spec_attempts = wire::count("speculative.attempts", speculative.attempts, Strings::Refused)?;
-    record.spec_accepts = wire::count("speculative.accepts", speculative.accepts, Strings::Refused)?;
+    record.kv_hits = wire::whole("kv_cache_reuse.hits", kv.hits)?;
+    record.kv_misses = wire::whole("kv_cache_reuse.misses", kv.misses)?;
+    record.spec_attempts = wire::whole("speculative.attempts", speculative.attempts)?;
+    record.spec_accepts = wire::whole("speculative.accepts", speculative.accepts)?;
     Ok(record)
 }
 
@@ -171,7 +171,7 @@ pub(super) fn perf(line: Line<'_>, recorded_at: Option<Time>) -> Result<MetricRe
     }
     let perf: Perf<'_> = wire::read(raw.get())?;
     let mut record = base(line, recorded_at)?;
-    let count = |field: &str, raw| wire::count(field, raw, Strings::Accepted);
+    let count = wire::count;
     record.kv_hits = count("perf.kv_cache_reused_blocks", perf.kv_cache_reused_blocks)?;
     record.kv_misses = count("perf.kv_cache_alloc_new_blocks", perf.kv_cache_alloc_new_blocks)?;
     if record.kv_hits.is_none() && record.kv_misses.is_none() {

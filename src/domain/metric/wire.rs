@@ -42,14 +42,12 @@ pub(super) struct Line<'a> {
     pub(super) duration_ms: Raw<'a>,
     #[serde(borrow)]
     pub(super) queue_delay_us: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tokens_in: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tokens_out: Raw<'a>,
-    #[serde(borrow, default)]
-    pub(super) kv_cache_reuse: Counts<'a>,
-    #[serde(borrow, default)]
-    pub(super) speculative: Counts<'a>,
+    pub(super) tokens_in: Option<Count>,
+    pub(super) tokens_out: Option<Count>,
+    #[serde(default)]
+    pub(super) kv_cache_reuse: Counts,
+    #[serde(default)]
+    pub(super) speculative: Counts,
     #[serde(borrow)]
     pub(super) cost_usd: Raw<'a>,
     #[serde(borrow)]
@@ -90,11 +88,54 @@ pub(super) struct Line<'a> {
 
 /// `{}`, `{hits, misses}` or `{attempts, accepts}`; an array is none of these, though serde would take one for a struct.
 #[derive(Debug, Default)]
-pub(super) struct Counts<'a> {
-    pub(super) hits: Raw<'a>,
-    pub(super) misses: Raw<'a>,
-    pub(super) attempts: Raw<'a>,
-    pub(super) accepts: Raw<'a>,
+pub(super) struct Counts {
+    pub(super) hits: Option<Count>,
+    pub(super) misses: Option<Count>,
+    pub(super) attempts: Option<Count>,
+    pub(super) accepts: Option<Count>,
+}
+
+/// A count as JSON has it. Whole numbers below 2^32 are exact in a float too, and nothing else is taken, so that counts can
+/// be read in the same pass as everything else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Count {
+    Whole(u32),
+    Other(f64),
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "what is no u32 is refused, and only shown")]
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Count, E> {
+                Ok(u32::try_from(value).map_or(Count::Other(value as f64), Count::Whole))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "what is negative is refused, and only shown")]
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Count, E> {
+                Ok(u32::try_from(value).map_or(Count::Other(value as f64), Count::Whole))
+            }
+
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "the cast is undone and compared"
+            )]
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Count, E> {
+                let whole = value as u32;
+                let same = f64::from(whole).to_bits() == (value + 0.0).to_bits();
+                Ok(if same { Count::Whole(whole) } else { Count::Other(value) })
+            }
+        }
+        deserializer.deserialize_any(CountVisitor)
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,11 +149,11 @@ enum CountKey {
     Other,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Counts<'a> {
+impl<'de> Deserialize<'de> for Counts {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct CountsVisitor;
         impl<'de> Visitor<'de> for CountsVisitor {
-            type Value = Counts<'de>;
+            type Value = Counts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of counts")
@@ -182,7 +223,11 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Refusal> 
 /// The string inside a raw value; `None` where it is no string.
 pub(super) fn string(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     let text = raw?.get();
-    text.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(text).ok().map(|read| read.0)).flatten()
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str::<Text<'_>>(text).ok().map(|read| read.0)
 }
 
 /// The refusal of a value of another type.
@@ -236,12 +281,25 @@ pub(super) fn units(
     }
 }
 
-/// A whole count, which may be written `512.0`.
-pub(super) fn count(field: &str, raw: Raw<'_>, strings: Strings) -> Result<Option<u32>, Refusal> {
+/// A count of the record itself, which may be written `512.0`.
+pub(super) fn whole(field: &str, count: Option<Count>) -> Result<Option<u32>, Refusal> {
+    match count {
+        None => Ok(None),
+        Some(Count::Whole(count)) => Ok(Some(count)),
+        Some(Count::Other(value)) => {
+            Err(out_of_range(field, &value.to_string(), "the whole numbers from 0 to 4294967295"))
+        }
+    }
+}
+
+/// A whole count of `triton.perf`, which may stand in a string.
+pub(super) fn count(field: &str, raw: Raw<'_>) -> Result<Option<u32>, Refusal> {
     // Tenths of a millionth, so that a fraction shows; counts finer than that are whole for every purpose here.
     const DECIMALS: i32 = 6;
     const UNIT: u128 = 1_000_000;
-    let Some(scaled) = units(field, raw, DECIMALS, u128::from(u32::MAX) * UNIT, strings)? else { return Ok(None) };
+    let Some(scaled) = units(field, raw, DECIMALS, u128::from(u32::MAX) * UNIT, Strings::Accepted)? else {
+        return Ok(None);
+    };
     match u32::try_from(scaled / UNIT) {
         Ok(whole) if scaled.is_multiple_of(UNIT) => Ok(Some(whole)),
         _ => Err(out_of_range(field, raw.map_or("", RawValue::get), "the whole numbers")),
