@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::ApiConfig;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
+use crate::ingest::kafka::KafkaConfig;
 
 /// Where data lies unless said otherwise.
 pub const DATA_DEFAULT: &str = "./govledger-data";
 
 /// The file of `serve --config`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The data directory.
@@ -25,15 +27,36 @@ pub struct Config {
     /// Whether whoever reaches the API may read without a token.
     pub open_reads: bool,
     /// A TOML file with the policy; the built-in policy where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PathBuf>,
     /// Names under which a logger's record may hold its time, in the order of trying.
     pub time_fields: Vec<String>,
+    /// Bounds of the API.
+    pub limits: LimitsConfig,
     /// The log.
     pub log: LogConfig,
-    /// Order from Kafka; embedded where absent.
-    pub kafka: Option<toml::Table>,
+    /// How Kafka is reached, for a data directory that follows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConfig>,
     /// Alerts are told to this Alertmanager.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<AlertmanagerConfig>,
+}
+
+/// Bounds of the API; what is beyond them is refused, or told to come again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// The largest body once decompressed, in bytes.
+    pub decompressed_bytes_max: usize,
+    /// The largest backfill, in bytes; it is spooled to disk.
+    pub backfill_bytes_max: u64,
+    /// Requests under way at once.
+    pub requests_max: usize,
+    /// Event streams open at once.
+    pub streams_max: usize,
 }
 
 /// The log on standard error.
@@ -62,9 +85,23 @@ impl Default for Config {
             open_reads: false,
             policy: None,
             time_fields: ["recorded_at", "timestamp", "@timestamp", "asctime"].map(str::to_owned).to_vec(),
+            limits: LimitsConfig::default(),
             log: LogConfig::default(),
             kafka: None,
             alertmanager: None,
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let api = ApiConfig::default();
+        Self {
+            body_bytes_max: api.body_bytes_max,
+            decompressed_bytes_max: api.decompressed_bytes_max,
+            backfill_bytes_max: api.backfill_bytes_max,
+            requests_max: api.requests_max,
+            streams_max: api.streams_max,
         }
     }
 }
@@ -120,7 +157,8 @@ impl Config {
         let mut config = match path {
             Some(path) => {
                 let text = read(path)?;
-                toml::from_str(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), reason: error.to_string() })?
+                toml::from_str(&text)
+                    .map_err(|error| ConfigError::Invalid { path: path.to_owned(), reason: error.to_string() })?
             }
             None => Self::default(),
         };
@@ -128,7 +166,11 @@ impl Config {
             config.data = PathBuf::from(data);
         }
         if let Some(listen) = variable("GOVLEDGER_LISTEN") {
-            config.listen = listen.parse().map_err(|_| ConfigError::Environment { name: "GOVLEDGER_LISTEN", value: listen, reason: "an address and port, such as 127.0.0.1:7710".to_owned() })?;
+            config.listen = listen.parse().map_err(|_| ConfigError::Environment {
+                name: "GOVLEDGER_LISTEN",
+                value: listen,
+                reason: "an address and port, such as 127.0.0.1:7710".to_owned(),
+            })?;
         }
         if let Some(policy) = variable("GOVLEDGER_POLICY") {
             config.policy = Some(PathBuf::from(policy));
@@ -146,14 +188,23 @@ impl Config {
         Policy::from_toml(&text).map(Some).map_err(|source| ConfigError::Policy { path: path.clone(), source })
     }
 
+    /// The API's part, listening on `listen`.
+    pub fn api(&self, listen: SocketAddr) -> ApiConfig {
+        let limits = &self.limits;
+        ApiConfig {
+            listen,
+            open_reads: self.open_reads,
+            body_bytes_max: limits.body_bytes_max,
+            decompressed_bytes_max: limits.decompressed_bytes_max,
+            backfill_bytes_max: limits.backfill_bytes_max,
+            requests_max: limits.requests_max,
+            streams_max: limits.streams_max,
+        }
+    }
+
     /// The names of time fields, for the intake.
     pub fn times(&self) -> TimeFields {
         TimeFields::new(self.time_fields.iter().cloned())
-    }
-
-    /// A text of the `[kafka]` table.
-    pub fn kafka_text(&self, key: &str) -> Option<&str> {
-        self.kafka.as_ref()?.get(key)?.as_str()
     }
 }
 
@@ -177,11 +228,6 @@ pub fn token() -> Option<String> {
     variable("GOVLEDGER_TOKEN")
 }
 
-/// The secret that legacy signatures are checked with: `GOVERNANCE_EVENT_SECRET`.
-pub fn event_secret() -> Option<String> {
-    variable("GOVERNANCE_EVENT_SECRET")
-}
-
 /// Whether colour is unwanted: `NO_COLOR`.
 pub fn no_colour() -> bool {
     variable("NO_COLOR").is_some()
@@ -195,4 +241,34 @@ pub fn data() -> Option<PathBuf> {
 /// The host's name, as far as the environment tells.
 pub fn host_name() -> Option<String> {
     variable("HOSTNAME")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_is_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/govledger.example.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let example: Config = toml::from_str(&text).unwrap();
+        let toml = |config: &Config| toml::to_string(config).unwrap();
+        assert_eq!(toml(&example), toml(&Config::default()));
+        // Every field is spelled out, those without a default as a comment.
+        for line in toml(&Config::default()).lines().filter_map(|line| line.split_once(" = ")) {
+            assert!(text.contains(&format!("{} = ", line.0)), "{} is not in the example", line.0);
+        }
+        let commented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let full: Config = toml::from_str(&commented).unwrap();
+        assert!(full.kafka.is_some() && full.alertmanager.is_some() && full.policy.is_some());
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named() {
+        let error = toml::from_str::<Config>("lissten = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(error.contains("lissten"), "{error}");
+    }
 }

@@ -51,11 +51,30 @@ pub(crate) struct Options {
 impl Args {
     /// Where the command reads from or writes to.
     pub(crate) fn place(&self) -> Place {
-        let configured = || self.config.as_deref().and_then(|path| crate::config::Config::load(Some(path)).ok()).map(|config| config.data);
-        let data = self.data.clone().or_else(crate::config::data).or_else(configured).unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
+        let configured = || {
+            self.config
+                .as_deref()
+                .and_then(|path| crate::config::Config::load(Some(path)).ok())
+                .map(|config| config.data)
+        };
+        let data = self
+            .data
+            .clone()
+            .or_else(crate::config::data)
+            .or_else(configured)
+            .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
         // What is named outweighs what the environment happens to hold.
-        let server = self.server.clone().or_else(|| if self.data.is_none() && self.export.is_none() { crate::config::server_url() } else { None });
-        Place { data, server, export: self.export.clone(), vkey: self.vkey.clone(), token_file: self.token_file.clone() }
+        let server = self
+            .server
+            .clone()
+            .or_else(|| if self.data.is_none() && self.export.is_none() { crate::config::server_url() } else { None });
+        Place {
+            data,
+            server,
+            export: self.export.clone(),
+            vkey: self.vkey.clone(),
+            token_file: self.token_file.clone(),
+        }
     }
 
     /// The data directory, where one was named.

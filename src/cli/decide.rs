@@ -9,7 +9,10 @@ use super::node::{Node, config_error};
 use super::out::{self, Tone, tone};
 use super::source::{Client, Place, Source};
 use crate::config::Config;
-use crate::domain::command::{EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request, WaiverDecision, WaiverScope};
+use crate::domain::command::{
+    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request,
+    WaiverDecision, WaiverScope,
+};
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
 use crate::projection::governance::Verdict;
@@ -71,7 +74,9 @@ pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentT
     let task = task.unwrap_or(IncidentTask::List { stack: None, past: PRESENT });
     let note = |incident, text| IncidentNote { incident, text };
     let (request, key) = match task {
-        IncidentTask::List { stack, past } => return super::ask::answer(place, options, &Asked::Incidents { stack }, past),
+        IncidentTask::List { stack, past } => {
+            return super::ask::answer(place, options, &Asked::Incidents { stack }, past);
+        }
         IncidentTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Incident { id }, past),
         IncidentTask::Open { stack, title, key } => (Request::IncidentOpen(IncidentOpen { stack, title }), key),
         IncidentTask::Ack { id, text, key } => (Request::IncidentAcknowledge(note(id, text.unwrap_or_default())), key),
@@ -80,7 +85,11 @@ pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentT
             let text = match (report, report_file) {
                 (Some(report), _) => report,
                 (None, Some(path)) => std::fs::read_to_string(&path).map_err(file_error(&path))?,
-                (None, None) => return Err(CliError::usage("an incident is closed with a report: --report TEXT or --report-file FILE")),
+                (None, None) => {
+                    return Err(CliError::usage(
+                        "an incident is closed with a report: --report TEXT or --report-file FILE",
+                    ));
+                }
             };
             (Request::IncidentClose(note(id, text)), key)
         }
@@ -92,7 +101,12 @@ pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentT
 pub(crate) fn judge(place: &Place, options: &Options, judgement: Judgement, condemn: bool) -> Outcome {
     let Judgement { stack, engine, reason, key } = judgement;
     let judgement = EngineJudgement { stack, engine_hash: engine, reason };
-    give(place, options, key, if condemn { Request::EngineCondemn(judgement) } else { Request::EngineReinstate(judgement) })
+    give(
+        place,
+        options,
+        key,
+        if condemn { Request::EngineCondemn(judgement) } else { Request::EngineReinstate(judgement) },
+    )
 }
 
 /// `adopt`.
@@ -104,25 +118,50 @@ pub(crate) fn adopt(place: &Place, options: &Options, adopt: Adopt) -> Outcome {
             Some(serde_json::from_str(&text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?)
         }
     };
-    give(place, options, adopt.key, Request::EngineAdopt(EngineAdopt { stack: adopt.stack, engine_hash: adopt.engine, version: adopt.version, manifest }))
+    give(
+        place,
+        options,
+        adopt.key,
+        Request::EngineAdopt(EngineAdopt {
+            stack: adopt.stack,
+            engine_hash: adopt.engine,
+            version: adopt.version,
+            manifest,
+        }),
+    )
 }
 
 /// `confirm-hole`.
 pub(crate) fn hole(place: &Place, options: &Options, hole: Hole) -> Outcome {
-    give(place, options, hole.key, Request::HoleConfirm(HoleConfirm { ledger: hole.ledger, from: hole.from, to: hole.to, reason: hole.reason }))
+    give(
+        place,
+        options,
+        hole.key,
+        Request::HoleConfirm(HoleConfirm { ledger: hole.ledger, from: hole.from, to: hole.to, reason: hole.reason }),
+    )
 }
 
 /// `token`.
 pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcome {
     match task {
         TokenTask::List => principals(place, options),
-        TokenTask::Revoke { principal, key } => give(place, options, key, Request::PrincipalRevoke(PrincipalRevoke { name: principal })),
+        TokenTask::Revoke { principal, key } => {
+            give(place, options, key, Request::PrincipalRevoke(PrincipalRevoke { name: principal }))
+        }
         TokenTask::Create { principal, role, out: file, key } => {
             let token = new_token()?;
             if let Some(path) = &file {
-                write_durably(&std::path::absolute(path).map_err(CliError::failed)?, format!("{token}\n").as_bytes(), 0o600)?;
+                write_durably(
+                    &std::path::absolute(path).map_err(CliError::failed)?,
+                    format!("{token}\n").as_bytes(),
+                    0o600,
+                )?;
             }
-            let enroll = PrincipalEnroll { name: principal.clone(), roles: role.iter().copied().collect(), token_sha256: token_sha256(&token) };
+            let enroll = PrincipalEnroll {
+                name: principal.clone(),
+                roles: role.iter().copied().collect(),
+                token_sha256: token_sha256(&token),
+            };
             let given = given(place, options, key, Request::PrincipalEnroll(enroll))?;
             let told = if let Some(path) = &file { path.display().to_string() } else { token.clone() };
             if options.json {
@@ -147,11 +186,29 @@ pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcom
 fn principals(place: &Place, options: &Options) -> Outcome {
     let files = super::source::Files::data(&place.data)?;
     let folded = files.fold(files.size(None)?, false)?;
-    let rows: Vec<(String, Vec<&str>, usize, u64)> = folded.governance.principals.iter().map(|(name, principal)| (name.to_owned(), principal.roles.iter().map(|role| role.as_str()).collect(), principal.tokens.len(), principal.position)).collect();
+    let rows: Vec<(String, Vec<&str>, usize, u64)> = folded
+        .governance
+        .principals
+        .iter()
+        .map(|(name, principal)| {
+            (
+                name.to_owned(),
+                principal.roles.iter().map(|role| role.as_str()).collect(),
+                principal.tokens.len(),
+                principal.position,
+            )
+        })
+        .collect();
     if options.json {
         out::json(&rows.iter().map(|(name, roles, tokens, position)| json!({ "principal": name, "roles": roles, "tokens": tokens, "position": position })).collect());
     } else {
-        out::table(&["principal", "roles", "tokens", "entry"], rows.into_iter().map(|(name, roles, tokens, position)| vec![name, roles.join(", "), tokens.to_string(), position.to_string()]), "nobody");
+        out::table(
+            &["principal", "roles", "tokens", "entry"],
+            rows.into_iter().map(|(name, roles, tokens, position)| {
+                vec![name, roles.join(", "), tokens.to_string(), position.to_string()]
+            }),
+            "nobody",
+        );
     }
     Ok(Exit::Fine)
 }
@@ -168,7 +225,11 @@ fn give(place: &Place, options: &Options, key: Option<String>, request: Request)
     if options.json {
         out::json(&given.body);
     } else {
-        let subject = ["waiver", "incident"].iter().find_map(|name| given.body[*name].as_str()).map(|id| format!(" {id}")).unwrap_or_default();
+        let subject = ["waiver", "incident"]
+            .iter()
+            .find_map(|name| given.body[*name].as_str())
+            .map(|id| format!(" {id}"))
+            .unwrap_or_default();
         out::line(format!("{}:{subject} {what}, at entry {}", tone(Tone::Good, "applied"), given.position));
     }
     Ok(Exit::Fine)
@@ -176,9 +237,13 @@ fn give(place: &Place, options: &Options, key: Option<String>, request: Request)
 
 fn given(place: &Place, options: &Options, key: Option<String>, request: Request) -> Result<Given, CliError> {
     if place.export.is_some() {
-        return Err(CliError::usage("an export can be read, not written to; name the service with --server or its directory with --data"));
+        return Err(CliError::usage(
+            "an export can be read, not written to; name the service with --server or its directory with --data",
+        ));
     }
-    let token = place.token()?.ok_or_else(|| CliError::usage("this decides something, so it needs to know who asks: --token-file FILE, or GOVLEDGER_TOKEN"))?;
+    let token = place.token()?.ok_or_else(|| {
+        CliError::usage("this decides something, so it needs to know who asks: --token-file FILE, or GOVLEDGER_TOKEN")
+    })?;
     let key = match key {
         Some(key) => key,
         // A key nobody else uses; repeating the command asks again.
@@ -202,29 +267,47 @@ fn through(node: &Node, token: &str, key: &str, request: Request) -> Result<Give
     let (principal, roles) = {
         let governance = node.handle.shared().governance();
         let found = governance.principals.by_token_sha256(&token_sha256(token));
-        let (name, principal) = found.ok_or_else(|| CliError::new(Exit::Refused, "the ledger knows nobody with this token; `govledger token create` makes one"))?;
+        let (name, principal) = found.ok_or_else(|| {
+            CliError::new(Exit::Refused, "the ledger knows nobody with this token; `govledger token create` makes one")
+        })?;
         (name.to_owned(), principal.roles.clone())
     };
     let role = roles.iter().find(|role| request.roles().contains(role)).copied().ok_or_else(|| {
         let allowed: Vec<&str> = request.roles().iter().map(|role| role.as_str()).collect();
-        CliError::new(Exit::Refused, format!("{principal} lacks the role {}, which {} takes", allowed.join(" or "), request.event_type()))
+        CliError::new(
+            Exit::Refused,
+            format!("{principal} lacks the role {}, which {} takes", allowed.join(" or "), request.event_type()),
+        )
     })?;
     let (waiver, incident) = subject(&request);
     let (command_id, outcome) = node.block_on(node.handle.command(&principal, role, key, request.clone()))?;
     let outcome = match outcome {
         CommandOutcome::Decided(outcome) => outcome,
-        CommandOutcome::Pending => return Err(CliError::new(Exit::Unreachable, format!("command {command_id} is on its way and was not applied in time"))),
+        CommandOutcome::Pending => {
+            return Err(CliError::new(
+                Exit::Unreachable,
+                format!("command {command_id} is on its way and was not applied in time"),
+            ));
+        }
     };
     if let Verdict::Refused(refusal) = &outcome.verdict {
-        let by = refusal.by_position.map(|position| format!(" (entry {position} stands in the way)")).unwrap_or_default();
-        return Err(CliError::new(Exit::Refused, format!("refused at entry {}: {}{by}", outcome.position, refusal.detail)));
+        let by =
+            refusal.by_position.map(|position| format!(" (entry {position} stands in the way)")).unwrap_or_default();
+        return Err(CliError::new(
+            Exit::Refused,
+            format!("refused at entry {}: {}{by}", outcome.position, refusal.detail),
+        ));
     }
     let position = outcome.position;
     let mut body = json!({ "command_id": command_id, "status": "applied", "position": position });
-    if let Some(waiver) = waiver.or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| crate::projection::waivers::id_at(position))) {
+    if let Some(waiver) = waiver
+        .or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| crate::projection::waivers::id_at(position)))
+    {
         body["waiver"] = waiver.into();
     }
-    if let Some(incident) = incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}"))) {
+    if let Some(incident) =
+        incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}")))
+    {
         body["incident"] = incident.into();
     }
     Ok(Given { position, body })
@@ -233,8 +316,12 @@ fn through(node: &Node, token: &str, key: &str, request: Request) -> Result<Give
 /// The waiver or incident that a request names.
 fn subject(request: &Request) -> (Option<String>, Option<String>) {
     match request {
-        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => (Some(decision.waiver.clone()), None),
-        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => (None, Some(note.incident.clone())),
+        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
+            (Some(decision.waiver.clone()), None)
+        }
+        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
+            (None, Some(note.incident.clone()))
+        }
         Request::WaiverRequest(_)
         | Request::IncidentOpen(_)
         | Request::EngineCondemn(_)
@@ -249,9 +336,21 @@ fn subject(request: &Request) -> (Option<String>, Option<String>) {
 /// Where the API takes a request, and with which body.
 fn route(request: &Request) -> Result<(String, Value), CliError> {
     let encode = out::encode;
-    let decision = |verb: &str, decision: &WaiverDecision| (format!("/v1/waivers/{}/{verb}", encode(&decision.waiver)), json!({ "scope_sha256": decision.scope_sha256, "reason": decision.reason }));
-    let note = |verb: &str, note: &IncidentNote| (format!("/v1/incidents/{}/{verb}", encode(&note.incident)), json!({ "text": note.text }));
-    let judged = |verb: &str, judged: &EngineJudgement| (format!("/v1/stacks/{}/{verb}", encode(&judged.stack)), json!({ "engine_hash": judged.engine_hash, "reason": judged.reason }));
+    let decision = |verb: &str, decision: &WaiverDecision| {
+        (
+            format!("/v1/waivers/{}/{verb}", encode(&decision.waiver)),
+            json!({ "scope_sha256": decision.scope_sha256, "reason": decision.reason }),
+        )
+    };
+    let note = |verb: &str, note: &IncidentNote| {
+        (format!("/v1/incidents/{}/{verb}", encode(&note.incident)), json!({ "text": note.text }))
+    };
+    let judged = |verb: &str, judged: &EngineJudgement| {
+        (
+            format!("/v1/stacks/{}/{verb}", encode(&judged.stack)),
+            json!({ "engine_hash": judged.engine_hash, "reason": judged.reason }),
+        )
+    };
     Ok(match request {
         Request::WaiverRequest(scope) => ("/v1/waivers".to_owned(), serde_json::to_value(scope)?),
         Request::WaiverApprove(inner) => decision("approve", inner),
@@ -281,11 +380,22 @@ fn remote(client: &Client, key: &str, request: &Request) -> Result<Given, CliErr
     let response = if matches!(request, Request::PrincipalRevoke(_)) {
         client.delete(&path, &[("idempotency-key", key)])?
     } else {
-        client.post(&path, &[("idempotency-key", key), ("content-type", "application/json")], serde_json::to_vec(&body)?.as_slice())?
+        client.post(
+            &path,
+            &[("idempotency-key", key), ("content-type", "application/json")],
+            serde_json::to_vec(&body)?.as_slice(),
+        )?
     };
     let answer = response.json();
     match response.status {
-        202 => Err(CliError::new(Exit::Unreachable, format!("command {} is on its way and was not applied in time; ask {}/v1/commands/{0} how it ended", out::text(&answer["command_id"]), client.url()))),
+        202 => Err(CliError::new(
+            Exit::Unreachable,
+            format!(
+                "command {} is on its way and was not applied in time; ask {}/v1/commands/{0} how it ended",
+                out::text(&answer["command_id"]),
+                client.url()
+            ),
+        )),
         200..=299 => Ok(Given { position: answer["position"].as_u64().unwrap_or_default(), body: answer }),
         _ => Err(client.refusal(&response)),
     }

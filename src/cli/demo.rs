@@ -31,7 +31,17 @@ pub(crate) fn run(options: &Options, data: Option<PathBuf>, demo: &Demo) -> Outc
     let now = Clock::System.now();
     let start = demo.start.unwrap_or_else(|| now.plus_seconds(-HOUR_SECONDS - MARGIN_SECONDS).floor_to_seconds(60));
     out::line(tone(Tone::Strong, "An hour of two serving stacks, made up by a seeded generator"));
-    let made = DataDir::init(&root, InitOptions { node: "demo".to_owned(), source: SourceSettings::Embedded, admin: "ada".to_owned(), settings: None, further_node_keys: Vec::new(), now })?;
+    let made = DataDir::init(
+        &root,
+        InitOptions {
+            node: "demo".to_owned(),
+            source: SourceSettings::Embedded,
+            admin: "ada".to_owned(),
+            settings: None,
+            further_node_keys: Vec::new(),
+            now,
+        },
+    )?;
     let admin_token = made.admin_token.unwrap_or_default();
     let token_file = root.join("demo/admin.token");
     write_durably(&token_file, format!("{admin_token}\n").as_bytes(), 0o600)?;
@@ -63,7 +73,12 @@ fn write_files(root: &Path, start: Time) -> Result<Vec<FileSource>, CliError> {
         std::fs::write(&path, text).map_err(file_error(&path))?;
         sources.push(FileSource { name: name.to_owned(), path });
     }
-    out::line(format!("  {} provider logs and {} lifecycle events from {start} on, in {}", hour.logs.len(), hour.events.len(), directory.display()));
+    out::line(format!(
+        "  {} provider logs and {} lifecycle events from {start} on, in {}",
+        hour.logs.len(),
+        hour.events.len(),
+        directory.display()
+    ));
     Ok(sources)
 }
 
@@ -75,7 +90,10 @@ fn verify(root: &Path) -> Result<(), CliError> {
         if !report.is_ok() {
             return Err(CliError::new(Exit::Damaged, format!("{name} has {} problems", report.problems_found)));
         }
-        out::line(format!("  {name}: every one of {} entries was read again and hashes to the signed root {}", report.entries_checked, report.root));
+        out::line(format!(
+            "  {name}: every one of {} entries was read again and hashes to the signed root {}",
+            report.entries_checked, report.root
+        ));
     }
     Ok(())
 }
@@ -96,10 +114,15 @@ fn look_further(root: &Path) {
     ] {
         out::line(format!("  {program} --data {data} {command:<30}  {what}"));
     }
-    out::line(format!("  tokens of ada (admin), pavel (publisher and finance), fiona (finance) and olu (on call) lie in {data}/demo"));
+    out::line(format!(
+        "  tokens of ada (admin), pavel (publisher and finance), fiona (finance) and olu (on call) lie in {data}/demo"
+    ));
 }
 
 /// One line of what the intake did.
 fn intake(report: &Report) -> String {
-    format!("{} lines read in {:.1} s: {} admitted, {} rejected and kept", report.read, report.seconds, report.admitted, report.rejected)
+    format!(
+        "{} lines read in {:.1} s: {} admitted, {} rejected and kept",
+        report.read, report.seconds, report.admitted, report.rejected
+    )
 }

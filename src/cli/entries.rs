@@ -20,7 +20,9 @@ use crate::sequencer::judge;
 pub(crate) fn run(place: &Place, options: &Options, entries: &Entries) -> Outcome {
     let body = match (place.open()?, entries.position) {
         (Source::Server(client), None) => serde_json::from_slice(&client.fetch(&query(entries))?)?,
-        (Source::Server(client), Some(position)) => serde_json::from_slice(&client.fetch(&format!("/v1/entries/{}/{position}", out::encode(&entries.ledger)))?)?,
+        (Source::Server(client), Some(position)) => {
+            serde_json::from_slice(&client.fetch(&format!("/v1/entries/{}/{position}", out::encode(&entries.ledger)))?)?
+        }
         (Source::Files(files), None) => listed(&files, entries)?,
         (Source::Files(files), Some(position)) => whole(&files, &entries.ledger, position)?,
     };
@@ -62,8 +64,19 @@ struct Row {
     time: Time,
 }
 
-fn row(position: u64, time: Time, kind: Option<&str>, stack: Option<&str>, engine: Option<&str>, actor: Option<&str>, verdict: &Verdict) -> Row {
-    Row { time, value: json!({ "position": position, "time": time, "type": kind, "stack": stack, "engine_hash": engine, "actor": actor, "verdict": verdict }) }
+fn row(
+    position: u64,
+    time: Time,
+    kind: Option<&str>,
+    stack: Option<&str>,
+    engine: Option<&str>,
+    actor: Option<&str>,
+    verdict: &Verdict,
+) -> Row {
+    Row {
+        time,
+        value: json!({ "position": position, "time": time, "type": kind, "stack": stack, "engine_hash": engine, "actor": actor, "verdict": verdict }),
+    }
 }
 
 /// A metrics entry, judged as it was when it came.
@@ -77,7 +90,9 @@ fn metrics_row(position: u64, entry: &[u8], times: &TimeFields) -> Row {
     }
     let text = std::str::from_utf8(leaf::body(entry)).unwrap_or_default();
     match metric::parse_with(text, times) {
-        Ok(MetricEvent::Request(record)) => row(position, time, Some("llm.request"), None, Some(&record.engine_hash), None, &Verdict::Admitted),
+        Ok(MetricEvent::Request(record)) => {
+            row(position, time, Some("llm.request"), None, Some(&record.engine_hash), None, &Verdict::Admitted)
+        }
         Ok(MetricEvent::Notice(_)) => row(position, time, Some("llm.notice"), None, None, None, &Verdict::Admitted),
         Err(_) => row(position, time, None, None, None, None, &Verdict::Admitted),
     }
@@ -93,7 +108,15 @@ fn visit(files: &Files, ledger: &str, visit: &mut dyn FnMut(Row) -> ControlFlow<
             let applied = governance.apply(position, entry, &mut ids);
             let about = &applied.about;
             let kind = Some(about.event_type.as_str()).filter(|kind| !kind.is_empty());
-            visit(row(position, applied.time, kind, about.stack.as_deref(), about.engine_hash.as_deref(), about.actor.as_deref(), &applied.verdict))
+            visit(row(
+                position,
+                applied.time,
+                kind,
+                about.stack.as_deref(),
+                about.engine_hash.as_deref(),
+                about.actor.as_deref(),
+                &applied.verdict,
+            ))
         })?;
     } else {
         source.for_each_entry(0..source.size(), &mut |position, entry| visit(metrics_row(position, entry, &times)))?;
@@ -122,7 +145,9 @@ fn listed(files: &Files, entries: &Entries) -> Result<Value, CliError> {
         ControlFlow::Continue(())
     })?;
     let source = files.ledger(&entries.ledger)?;
-    Ok(json!({ "ledger": entries.ledger, "size": source.size(), "root": source.root().to_string(), "entries": rows, "next": next }))
+    Ok(
+        json!({ "ledger": entries.ledger, "size": source.size(), "root": source.root().to_string(), "entries": rows, "next": next }),
+    )
 }
 
 fn whole(files: &Files, ledger: &str, position: u64) -> Result<Value, CliError> {
@@ -162,7 +187,9 @@ pub(crate) fn rejected(place: &Place, options: &Options, ledger: &str, after: Op
     let body = match place.open()? {
         Source::Server(client) => {
             let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-            serde_json::from_slice(&client.fetch(&format!("/v1/rejected?ledger={}&limit={limit}{after}", out::encode(ledger)))?)?
+            serde_json::from_slice(
+                &client.fetch(&format!("/v1/rejected?ledger={}&limit={limit}{after}", out::encode(ledger)))?,
+            )?
         }
         Source::Files(files) => {
             let (mut rows, mut next) = (Vec::new(), Value::Null);
@@ -193,13 +220,25 @@ pub(crate) fn rejected(place: &Place, options: &Options, ledger: &str, after: Op
 fn verdict(row: &Value) -> String {
     match &row["verdict"] {
         Value::String(verdict) => verdict.clone(),
-        Value::Object(object) if object.contains_key("duplicate") => format!("duplicate of {}", row["verdict"]["duplicate"]["of"]),
+        Value::Object(object) if object.contains_key("duplicate") => {
+            format!("duplicate of {}", row["verdict"]["duplicate"]["of"])
+        }
         other => tone(Tone::Warn, &format!("refused: {}", text(&other["refused"]["code"]))),
     }
 }
 
 fn show(body: &Value) {
-    let rows = body["entries"].as_array().into_iter().flatten().map(|row| vec![text(&row["position"]), when(&row["time"]), text(&row["type"]), text(&row["stack"]), short(&row["engine_hash"]), text(&row["actor"]), verdict(row)]);
+    let rows = body["entries"].as_array().into_iter().flatten().map(|row| {
+        vec![
+            text(&row["position"]),
+            when(&row["time"]),
+            text(&row["type"]),
+            text(&row["stack"]),
+            short(&row["engine_hash"]),
+            text(&row["actor"]),
+            verdict(row),
+        ]
+    });
     out::table(&["entry", "time (UTC)", "type", "stack", "engine", "actor", "counts for"], rows, "no entry");
     out::line(format!("{} has {} entries, root {}", text(&body["ledger"]), text(&body["size"]), text(&body["root"])));
     if let Some(next) = body["next"].as_u64() {
@@ -208,10 +247,21 @@ fn show(body: &Value) {
 }
 
 fn show_one(body: &Value) {
-    out::line(format!("{} entry {} of {} UTC: {}, {}", text(&body["ledger"]), text(&body["position"]), when(&body["time"]), text(&body["type"]), verdict(body)));
+    out::line(format!(
+        "{} entry {} of {} UTC: {}, {}",
+        text(&body["ledger"]),
+        text(&body["position"]),
+        when(&body["time"]),
+        text(&body["type"]),
+        verdict(body)
+    ));
     out::line(format!("header     {}", body["header"]));
     out::line(format!("leaf hash  {}", text(&body["leaf_hash"])));
-    out::line(if body["body"].is_null() { format!("base64     {}", text(&body["body_base64"])) } else { text(&body["body"]) });
+    out::line(if body["body"].is_null() {
+        format!("base64     {}", text(&body["body_base64"]))
+    } else {
+        text(&body["body"])
+    });
     if body["verdict"].is_object() {
         out::line(format!("verdict    {}", body["verdict"]));
     }

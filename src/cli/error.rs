@@ -71,8 +71,20 @@ impl From<ledger::Error> for CliError {
         let exit = match &error {
             ledger::Error::Damage(_) => Exit::Damaged,
             ledger::Error::Verify(_) | ledger::Error::ProofFile(_) => Exit::No,
-            ledger::Error::Locked { .. } => return Self::new(Exit::Unreachable, format!("{error}: another govledger process writes there; stop it, or let the command find it with --data or --server")),
-            ledger::Error::NoLedger { .. } | ledger::Error::OtherLedger { .. } | ledger::Error::Note(_) | ledger::Error::Key(_) | ledger::Error::Position { .. } | ledger::Error::Size { .. } => Exit::Usage,
+            ledger::Error::Locked { .. } => {
+                return Self::new(
+                    Exit::Unreachable,
+                    format!(
+                        "{error}: another govledger process writes there; stop it, or let the command find it with --data or --server"
+                    ),
+                );
+            }
+            ledger::Error::NoLedger { .. }
+            | ledger::Error::OtherLedger { .. }
+            | ledger::Error::Note(_)
+            | ledger::Error::Key(_)
+            | ledger::Error::Position { .. }
+            | ledger::Error::Size { .. } => Exit::Usage,
             ledger::Error::Io { .. }
             | ledger::Error::Poisoned { .. }
             | ledger::Error::Exists { .. }
@@ -95,9 +107,19 @@ impl From<SequencerError> for CliError {
                 let inner = Self::from(source);
                 Self::new(inner.exit, format!("ledger {ledger}: {}", inner.text))
             }
-            SequencerError::NotInitialised { .. } | SequencerError::AlreadyInitialised { .. } | SequencerError::Invalid { .. } | SequencerError::OtherSettings { .. } | SequencerError::PolicyConflict { .. } => Self::usage(text),
-            SequencerError::Cache(_) => Self::new(Exit::Unreachable, format!("{text}; another govledger process may hold it")),
-            SequencerError::Io { .. } | SequencerError::Slo(_) | SequencerError::Encode(_) | SequencerError::UnknownRules { .. } | SequencerError::Stopped(_) => Self::failed(text),
+            SequencerError::NotInitialised { .. }
+            | SequencerError::AlreadyInitialised { .. }
+            | SequencerError::Invalid { .. }
+            | SequencerError::OtherSettings { .. }
+            | SequencerError::PolicyConflict { .. } => Self::usage(text),
+            SequencerError::Cache(_) => {
+                Self::new(Exit::Unreachable, format!("{text}; another govledger process may hold it"))
+            }
+            SequencerError::Io { .. }
+            | SequencerError::Slo(_)
+            | SequencerError::Encode(_)
+            | SequencerError::UnknownRules { .. }
+            | SequencerError::Stopped(_) => Self::failed(text),
         }
     }
 }
@@ -117,8 +139,13 @@ impl From<IngestError> for CliError {
     fn from(error: IngestError) -> Self {
         let text = error.to_string();
         match error {
-            IngestError::Read { .. } | IngestError::Unclassified { .. } | IngestError::NoTime { .. } | IngestError::RecordedNeedsEmbedded => Self::usage(text),
-            IngestError::Differs { .. } | IngestError::BehindCut { .. } | IngestError::AfterUntil { .. } => Self::new(Exit::Refused, text),
+            IngestError::Read { .. }
+            | IngestError::Unclassified { .. }
+            | IngestError::NoTime { .. }
+            | IngestError::RecordedNeedsEmbedded => Self::usage(text),
+            IngestError::Differs { .. } | IngestError::BehindCut { .. } | IngestError::AfterUntil { .. } => {
+                Self::new(Exit::Refused, text)
+            }
             IngestError::Submit(inner) => inner.into(),
             IngestError::Sequencer(inner) => inner.into(),
         }

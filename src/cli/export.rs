@@ -10,7 +10,9 @@ use crate::sequencer::DataDir;
 
 pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome {
     if place.server.is_some() || place.export.is_some() {
-        return Err(CliError::usage("export reads a data directory; name it with --data. A service serves its ledgers as tiles itself, under /ledger/NAME/"));
+        return Err(CliError::usage(
+            "export reads a data directory; name it with --data. A service serves its ledgers as tiles itself, under /ledger/NAME/",
+        ));
     }
     let data_dir = DataDir::open(&place.data)?;
     std::fs::create_dir_all(&export.directory).map_err(file_error(&export.directory))?;
@@ -19,16 +21,24 @@ pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome 
         if export.ledger.as_ref().is_some_and(|only| *only != name) {
             continue;
         }
-        let report = reader.export(&export.directory.join(&name))?;
+        let directory = export.directory.join(&name);
+        let report = reader.export(&directory).map_err(|error| other_export(error, &directory))?;
         let vkey = export.directory.join(format!("{name}.vkey"));
         std::fs::write(&vkey, format!("{}\n", reader.verifier_key())).map_err(file_error(&vkey))?;
         if !options.json {
-            out::line(format!("{name}: {} entries, {} bundles and {} tiles written", report.size, report.bundles_written, report.tiles_written));
+            out::line(format!(
+                "{name}: {} entries, {} bundles and {} tiles written",
+                report.size, report.bundles_written, report.tiles_written
+            ));
         }
         done.push(json!({ "ledger": name, "size": report.size, "bundles_written": report.bundles_written, "tiles_written": report.tiles_written }));
     }
     if done.is_empty() {
-        return Err(CliError::usage(format!("{} has no ledger {:?}", place.data.display(), export.ledger.as_deref().unwrap_or_default())));
+        return Err(CliError::usage(format!(
+            "{} has no ledger {:?}",
+            place.data.display(),
+            export.ledger.as_deref().unwrap_or_default()
+        )));
     }
     if options.json {
         out::json(&json!({ "exported": done }));
@@ -37,4 +47,15 @@ pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome 
         out::line(format!("check it anywhere: govledger verify {directory} --vkey {directory}/governance.vkey"));
     }
     Ok(Exit::Fine)
+}
+
+/// An earlier export that this ledger does not extend is the caller's to move away.
+fn other_export(error: ledger::Error, directory: &std::path::Path) -> CliError {
+    match error {
+        ledger::Error::Note(_) | ledger::Error::ExportDiffers { .. } => CliError::usage(format!(
+            "{} holds an export of another ledger ({error}); export to a new directory",
+            directory.display()
+        )),
+        error => error.into(),
+    }
 }

@@ -1,6 +1,7 @@
 //! `ingest`: files into the ledger, through the service that runs there or through a writer of this process.
 
 mod remote;
+mod tail;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub(crate) fn run(place: &Place, options: &Options, ingest: Ingest) -> Outcome {
     if ingest.follow && ingest.time == IngestTime::Recorded {
         return Err(CliError::usage("--follow takes lines as they arrive; it cannot be combined with --time recorded"));
     }
-    let mut files = Files::open(&ingest.files)?;
+    let mut files = Files::open(&ingest.files, ingest.follow)?;
     let report = match place.service()? {
         Some(client) => {
             let client = match place.token()? {
@@ -45,9 +46,12 @@ struct Files {
 }
 
 impl Files {
-    fn open(paths: &[PathBuf]) -> Result<Self, CliError> {
+    fn open(paths: &[PathBuf], follow: bool) -> Result<Self, CliError> {
         let mut files = Self { sources: Vec::new(), spool: None };
         for path in paths {
+            if path == Path::new("-") && follow {
+                return Err(CliError::usage("standard input cannot be followed over rotations; leave out --follow"));
+            }
             if path == Path::new("-") {
                 let spool = std::env::temp_dir().join(format!("govledger-stdin-{}", std::process::id()));
                 let mut file = std::fs::File::create(&spool).map_err(file_error(&spool))?;
@@ -55,7 +59,8 @@ impl Files {
                 files.sources.push(FileSource { name: "stdin".to_owned(), path: spool.clone() });
                 files.spool = Some(spool);
             } else {
-                if !path.is_file() {
+                // A file that is followed may come later.
+                if !follow && !path.is_file() {
                     return Err(CliError::usage(format!("{} is no file that can be read", path.display())));
                 }
                 files.sources.push(FileSource { name: path.display().to_string(), path: path.clone() });
@@ -149,9 +154,14 @@ fn tell(report: &Report, json: bool) -> Result<(), CliError> {
     }
     let rejected = format!("{} rejected", report.rejected);
     let rejected = if report.rejected == 0 { rejected } else { out::tone(Tone::Warn, &rejected) };
-    out::line(format!("{} lines read: {} admitted, {rejected}, {} here already, in {:.1} s", report.read, report.admitted, report.duplicates, report.seconds));
+    out::line(format!(
+        "{} lines read: {} admitted, {rejected}, {} here already, in {:.1} s",
+        report.read, report.admitted, report.duplicates, report.seconds
+    ));
     if report.rejected > 0 {
-        out::line("what was rejected is kept, with its reason: govledger rejected; govledger entries --ledger metrics-0 --rejected");
+        out::line(
+            "what was rejected is kept, with its reason: govledger rejected; govledger rejected --ledger metrics-0",
+        );
     }
     Ok(())
 }

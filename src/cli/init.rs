@@ -29,11 +29,15 @@ fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliEr
         None => None,
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(file_error(path))?;
-            Some(serde_json::from_str::<Settings>(&text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?)
+            Some(
+                serde_json::from_str::<Settings>(&text)
+                    .map_err(|error| CliError::usage(format!("{}: {error}", path.display())))?,
+            )
         }
     };
     let topics = init.kafka_governance_topic.zip(init.kafka_metrics_topic);
-    let configured = || Some((config.kafka_text("governance_topic")?.to_owned(), config.kafka_text("metrics_topic")?.to_owned()));
+    let kafka = config.kafka.as_ref();
+    let configured = || kafka.and_then(|kafka| Some((kafka.governance_topic.clone()?, kafka.metrics_topic.clone()?)));
     let source = match topics.or_else(configured) {
         Some((governance_topic, metrics_topic)) => SourceSettings::Kafka { governance_topic, metrics_topic },
         None => SourceSettings::Embedded,
@@ -44,7 +48,10 @@ fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliEr
     };
     let further_node_keys = init.node_key.iter().map(node_key).collect::<Result<Vec<_>, _>>()?;
     if let Some(bad) = further_node_keys.iter().find(|key| key.public_bytes().is_none()) {
-        return Err(CliError::usage(format!("--node-key {}: {:?} is no Ed25519 public key of 64 hex digits", bad.node, bad.public_key)));
+        return Err(CliError::usage(format!(
+            "--node-key {}: {:?} is no Ed25519 public key of 64 hex digits",
+            bad.node, bad.public_key
+        )));
     }
     let node = init.node.or_else(crate::config::host_name).unwrap_or_else(|| "govledger".to_owned());
     Ok(InitOptions { node, source, admin: init.admin, settings, further_node_keys, now: Clock::System.now() })
@@ -53,17 +60,26 @@ fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliEr
 fn tell(made: &Initialised, token_out: Option<&std::path::Path>) -> Result<(), CliError> {
     let directory = &made.data_dir;
     let root = directory.root().display();
-    out::line(format!("{} {root}: node {}, ledgers {}", out::tone(Tone::Good, "made"), directory.node(), directory.ledgers()?.join(", ")));
+    out::line(format!(
+        "{} {root}: node {}, ledgers {}",
+        out::tone(Tone::Good, "made"),
+        directory.node(),
+        directory.ledgers()?.join(", ")
+    ));
     out::line(format!("verifier key  {}", directory.verifier_key("governance")?));
     out::line(format!("              {root}/keys/*.vkey: hand these to whoever is to check the ledger"));
     match (&made.admin_token, token_out) {
         (Some(_), Some(path)) => out::line(format!("admin token   written to {}", path.display())),
-        (Some(token), None) => out::line(format!("admin token   {token}\n              shown this once and kept nowhere; put it into a file that only you can read")),
+        (Some(token), None) => out::line(format!(
+            "admin token   {token}\n              shown this once and kept nowhere; put it into a file that only you can read"
+        )),
         (None, _) => out::line("admin token   the first node's holds here as well"),
     }
     if !matches!(directory.settings().source, SourceSettings::Embedded) {
         out::line(format!("further nodes  govledger init --node NAME --settings {root}/settings.json"));
     }
-    out::line(format!("next          govledger serve --data {root}    or    govledger ingest --data {root} --time recorded FILE..."));
+    out::line(format!(
+        "next          govledger serve --data {root}    or    govledger ingest --data {root} --time recorded FILE..."
+    ));
     Ok(())
 }

@@ -22,11 +22,16 @@ impl Node {
     pub(crate) fn open(data: &Path, config: &Config, live_cuts: bool) -> Result<Self, CliError> {
         let data_dir = DataDir::open(data)?;
         if data_dir.settings().source != SourceSettings::Embedded {
-            return Err(CliError::usage(format!("{} follows Kafka, so only the service writes to it: start `govledger serve --data {}`", data.display(), data.display())));
+            return Err(CliError::usage(format!(
+                "{} follows Kafka, so only the service writes to it: start `govledger serve --data {}`",
+                data.display(),
+                data.display()
+            )));
         }
         let runtime = runtime()?;
         let core = Core::open(data_dir.clone(), config.times())?;
-        let running = start(core, Options { live_cuts, clock: Clock::System, policy: config.policy().map_err(config_error)? })?;
+        let running =
+            start(core, Options { live_cuts, clock: Clock::System, policy: config.policy().map_err(config_error)? })?;
         let handle = Handle::new(&running, data_dir, Clock::System, config.times(), None)?;
         Ok(Self { handle, running, runtime })
     }
@@ -42,7 +47,12 @@ impl Node {
         drop(handle);
         let stopped = running.stop();
         runtime.shutdown_background();
-        stopped.map_err(|error| CliError::new(if error.is_damage() { super::error::Exit::Damaged } else { super::error::Exit::Failed }, error.to_string()))
+        stopped.map_err(|error| {
+            CliError::new(
+                if error.is_damage() { super::error::Exit::Damaged } else { super::error::Exit::Failed },
+                error.to_string(),
+            )
+        })
     }
 }
 

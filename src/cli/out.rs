@@ -60,7 +60,12 @@ pub(crate) fn tone(tone: Tone, text: &str) -> String {
 /// A table; says `empty` where there is no row.
 pub(crate) fn table<R: IntoIterator<Item = Vec<String>>>(header: &[&str], rows: R, empty: &str) {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()).top_border(LineStyle::none()).bottom_border(LineStyle::none()));
+    table.load_style(
+        UTF8_HORIZONTAL_ONLY
+            .row_separator(LineStyle::none())
+            .top_border(LineStyle::none())
+            .bottom_border(LineStyle::none()),
+    );
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !is_terminal() {
         table.set_width(WIDTH_DEFAULT);

@@ -25,15 +25,24 @@ pub(crate) fn prove(place: &Place, options: &Options, prove: &Prove) -> Outcome 
             (proof, super::entries::decode(&entry["entry_base64"])?)
         }
     };
-    let file = prove.out.clone().unwrap_or_else(|| std::path::PathBuf::from(format!("{}-{}.tlog-proof", prove.ledger, prove.position)));
+    let file = prove
+        .out
+        .clone()
+        .unwrap_or_else(|| std::path::PathBuf::from(format!("{}-{}.tlog-proof", prove.ledger, prove.position)));
     let entry_file = file.with_extension("entry");
     std::fs::write(&file, &proof).map_err(file_error(&file))?;
     std::fs::write(&entry_file, &entry).map_err(file_error(&entry_file))?;
     if options.json {
-        out::json(&json!({ "ledger": prove.ledger, "position": prove.position, "proof": file.display().to_string(), "entry": entry_file.display().to_string() }));
+        out::json(
+            &json!({ "ledger": prove.ledger, "position": prove.position, "proof": file.display().to_string(), "entry": entry_file.display().to_string() }),
+        );
     } else {
         out::line(format!("proof in {}, the entry itself in {}", file.display(), entry_file.display()));
-        out::line(format!("check it: govledger check-proof {} --entry {} --vkey FILE", file.display(), entry_file.display()));
+        out::line(format!(
+            "check it: govledger check-proof {} --entry {} --vkey FILE",
+            file.display(),
+            entry_file.display()
+        ));
     }
     Ok(Exit::Fine)
 }
@@ -41,7 +50,8 @@ pub(crate) fn prove(place: &Place, options: &Options, prove: &Prove) -> Outcome 
 pub(crate) fn check(place: &Place, options: &Options, check: &CheckProof) -> Outcome {
     let text = std::fs::read_to_string(&check.proof).map_err(file_error(&check.proof))?;
     let entry = std::fs::read(&check.entry).map_err(file_error(&check.entry))?;
-    let proof = ProofFile::parse(&text).map_err(|error| CliError::usage(format!("{}: {error}", check.proof.display())))?;
+    let proof =
+        ProofFile::parse(&text).map_err(|error| CliError::usage(format!("{}: {error}", check.proof.display())))?;
     let keys = Keys::read(&place.vkey)?;
     let key = keys.of_origin(proof.checkpoint.origin())?;
     let (index, size, root) = (proof.index, proof.checkpoint.size(), proof.checkpoint.root());
@@ -49,17 +59,25 @@ pub(crate) fn check(place: &Place, options: &Options, check: &CheckProof) -> Out
     let ok = verified.is_ok();
     if options.json {
         let problem = verified.as_ref().err().map(ToString::to_string);
-        out::json(&json!({ "ok": ok, "ledger": proof.checkpoint.origin(), "position": index, "size": size, "root": root.to_string(), "problem": problem }));
+        out::json(
+            &json!({ "ok": ok, "ledger": proof.checkpoint.origin(), "position": index, "size": size, "root": root.to_string(), "problem": problem }),
+        );
     }
     match verified {
         Ok(()) => {
             if !options.json {
-                out::line(format!("{}: the entry is number {index} of the {size} that {} signed as root {root}", tone(Tone::Good, "proven"), key.name()));
+                out::line(format!(
+                    "{}: the entry is number {index} of the {size} that {} signed as root {root}",
+                    tone(Tone::Good, "proven"),
+                    key.name()
+                ));
             }
             Ok(Exit::Fine)
         }
         Err(ledger::Error::Verify(_) | ledger::Error::Note(_)) if options.json => Ok(Exit::No),
-        Err(error @ (ledger::Error::Verify(_) | ledger::Error::Note(_))) => Err(CliError::new(Exit::No, format!("the proof does not hold: {error}"))),
+        Err(error @ (ledger::Error::Verify(_) | ledger::Error::Note(_))) => {
+            Err(CliError::new(Exit::No, format!("the proof does not hold: {error}")))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -13,7 +13,10 @@ use crate::sequencer::{Cache, Core, DataDir};
 
 pub(crate) fn run(place: &Place, options: &Options) -> Outcome {
     if place.server.is_some() || ServiceFile::running(&place.data).is_some() {
-        return Err(CliError::new(Exit::Unreachable, "the service holds the directory; stop it first, rebuild, and start it again"));
+        return Err(CliError::new(
+            Exit::Unreachable,
+            "the service holds the directory; stop it first, rebuild, and start it again",
+        ));
     }
     let began = monotonic();
     let config = Config::load(options.config.as_deref()).map_err(config_error)?;
@@ -23,7 +26,8 @@ pub(crate) fn run(place: &Place, options: &Options) -> Outcome {
     core.snapshot()?;
     let shared = core.shared();
     let governance = shared.governance();
-    let slo = crate::domain::envelope::hex(&<sha2::Sha256 as sha2::Digest>::digest(serde_json::to_vec(&*shared.slo())?));
+    let slo =
+        crate::domain::envelope::hex(&<sha2::Sha256 as sha2::Digest>::digest(serde_json::to_vec(&*shared.slo())?));
     let (size, digest, seconds) = (governance.size, governance.digest(), began.elapsed().as_secs_f64());
     if options.json {
         out::json(&json!({ "size": size, "governance_digest": digest, "slo_digest": slo, "seconds": seconds }));

@@ -22,7 +22,13 @@ pub(crate) fn run(schemas: &Schemas) -> Outcome {
         }
     }
     if !different.is_empty() {
-        return Err(CliError::new(Exit::No, format!("not what the types say: {}; run `govledger schemas --write` and look at the difference", different.join(", "))));
+        return Err(CliError::new(
+            Exit::No,
+            format!(
+                "not what the types say: {}; run `govledger schemas --write` and look at the difference",
+                different.join(", ")
+            ),
+        ));
     }
     if schemas.write || schemas.check {
         out::line(format!("{} schemas in {}", generated.len(), schemas.dir.display()));

@@ -4,21 +4,27 @@
 //! the file finds a service that answers. Order of the stop: the file goes first, then requests under way are finished, then
 //! the writer keeps a snapshot.
 
-use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::args::{Options, Serve};
 use super::error::{CliError, Exit, Outcome};
 use super::node::{asked_to_stop, config_error, runtime};
 use super::out;
 use super::source::{Place, ServiceFile};
-use crate::api::{ApiConfig, ApiState, serve};
+use crate::api::{ApiState, serve};
 use crate::clock::Clock;
 use crate::config::{Config, LogConfig};
+use crate::domain::policy::Policy;
 use crate::domain::settings::SourceSettings;
+use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
 use crate::sequencer::{Core, DataDir, Handle, Options as WriterOptions, Running, new_token, start, write_durably};
+
+/// How long tasks that are still under way may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(place: &Place, options: &Options, serve: &Serve) -> Outcome {
     let mut config = Config::load(options.config.as_deref()).map_err(config_error)?;
@@ -40,9 +46,17 @@ pub(crate) fn run_demo(options: &Options, data: &Path) -> Outcome {
 }
 
 fn start_log(config: &LogConfig) -> Result<(), CliError> {
-    let level: tracing::Level = config.level.parse().map_err(|_| CliError::usage(format!("log.level is {:?}: it is error, warn, info, debug or trace", config.level)))?;
+    let level: tracing::Level = config.level.parse().map_err(|_| {
+        CliError::usage(format!("log.level is {:?}: it is error, warn, info, debug or trace", config.level))
+    })?;
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    let started = if config.json { builder.json().try_init() } else { builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && !crate::config::no_colour()).try_init() };
+    let started = if config.json {
+        builder.json().try_init()
+    } else {
+        builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && !crate::config::no_colour())
+            .try_init()
+    };
     started.map_err(CliError::failed)
 }
 
@@ -50,76 +64,124 @@ fn start_log(config: &LogConfig) -> Result<(), CliError> {
 #[derive(Debug)]
 struct Intake {
     stop: watch::Sender<bool>,
-    task: Option<tokio::task::JoinHandle<()>>,
+    /// Says true where the intake ended by itself.
+    ended: watch::Receiver<bool>,
+    task: Option<JoinHandle<Result<(), KafkaIntakeError>>>,
 }
 
 fn service(config: &Config, follower: bool) -> Outcome {
     let data_dir = DataDir::open(&config.data)?;
     let embedded = data_dir.settings().source == SourceSettings::Embedded;
-    if embedded && follower {
-        return Err(CliError::usage("--follower consumes what other nodes produced to Kafka; this directory is embedded"));
+    if embedded && (follower || config.kafka.is_some()) {
+        return Err(CliError::usage(KafkaIntakeError::NotKafka.to_string()));
     }
-    if embedded && config.kafka.is_some() {
-        return Err(CliError::usage(format!("the configuration names Kafka, but {} was made for embedded mode; make another with `govledger init --kafka-governance-topic T --kafka-metrics-topic T`", config.data.display())));
+    if config.alertmanager.is_some() {
+        tracing::warn!("alertmanager.unused: this version tells alerts to nobody; read /v1/alerts or /v1/stream");
     }
     let policy = config.policy().map_err(config_error)?;
     let runtime = runtime()?;
     let core = Core::open(data_dir.clone(), config.times())?;
-    let running = start(core, WriterOptions { live_cuts: embedded, clock: Clock::System, policy: policy.clone() })?;
-    let (handle, intake) = runtime.block_on(intake(config, &data_dir, &running, follower, policy))?;
-    let result = runtime.block_on(listen(config, handle, &data_dir));
-    runtime.block_on(intake.end());
-    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-    running.stop().map_err(|error| CliError::new(if error.is_damage() { Exit::Damaged } else { Exit::Failed }, error.to_string()))?;
-    result?;
+    let writer = WriterOptions { live_cuts: embedded, clock: Clock::System, policy: policy.clone() };
+    let running = start(core, writer)?;
+    let served = runtime.block_on(async {
+        let (handle, intake) = intake(config, &data_dir, &running, follower, policy)?;
+        let served = listen(config, handle, &data_dir, intake.ended.clone()).await;
+        intake.end().await?;
+        served
+    });
+    runtime.shutdown_timeout(LAST_WORDS);
+    running.stop().map_err(|error| {
+        CliError::new(if error.is_damage() { Exit::Damaged } else { Exit::Failed }, error.to_string())
+    })?;
+    served?;
     out::note("stopped");
     Ok(Exit::Fine)
 }
 
-async fn intake(config: &Config, data_dir: &DataDir, running: &Running, _follower: bool, _policy: Option<crate::domain::policy::Policy>) -> Result<(Handle, Intake), CliError> {
-    let (stop, _stopping) = watch::channel(false);
-    if data_dir.settings().source != SourceSettings::Embedded {
-        return Err(CliError::usage("this build has no Kafka intake"));
+/// A handle on the writer, and in Kafka mode what feeds it.
+fn intake(
+    config: &Config,
+    data_dir: &DataDir,
+    running: &Running,
+    follower: bool,
+    policy: Option<Policy>,
+) -> Result<(Handle, Intake), CliError> {
+    let (stop, stopping) = watch::channel(false);
+    let (ending, ended) = watch::channel(false);
+    let new_handle = |producer| Handle::new(running, data_dir.clone(), Clock::System, config.times(), producer);
+    if data_dir.settings().source == SourceSettings::Embedded {
+        return Ok((new_handle(None)?, Intake { stop, ended, task: None }));
     }
-    let handle = Handle::new(running, data_dir.clone(), Clock::System, config.times(), None)?;
-    Ok((handle, Intake { stop, task: None }))
+    let kafka = config.kafka.clone().unwrap_or_default();
+    let producer =
+        if follower { follower_producer() } else { producer(&kafka, data_dir.settings()).map_err(refused)? };
+    let handle = new_handle(Some(producer))?;
+    let reading = crate::ingest::kafka::run(handle.clone(), kafka, follower, policy, stopping);
+    let task = tokio::spawn(async move {
+        let result = reading.await;
+        ending.send_replace(true);
+        result.unwrap_or(Ok(()))
+    });
+    Ok((handle, Intake { stop, ended, task: Some(task) }))
+}
+
+/// What the broker's topics or the configuration are refused for is the operator's to mend.
+fn refused(error: KafkaIntakeError) -> CliError {
+    CliError::usage(error.to_string())
 }
 
 impl Intake {
-    async fn end(self) {
+    async fn end(self) -> Result<(), CliError> {
         self.stop.send_replace(true);
-        if let Some(task) = self.task {
-            // It ends with its last batch; what is on its way comes again from the broker.
-            let _ = task.await;
+        // It ends with its last batch; what is on its way comes again from the broker.
+        match self.task {
+            Some(task) => task.await.map_err(CliError::failed)?.map_err(refused),
+            None => Ok(()),
         }
     }
 }
 
 /// Listens, says where, and serves until asked to stop.
-async fn listen(config: &Config, handle: Handle, data_dir: &DataDir) -> Result<(), CliError> {
-    let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| CliError::new(Exit::Unreachable, format!("cannot listen on {}: {error}; choose another address with --listen", config.listen)))?;
+async fn listen(
+    config: &Config,
+    handle: Handle,
+    data_dir: &DataDir,
+    ended: watch::Receiver<bool>,
+) -> Result<(), CliError> {
+    let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
+        CliError::new(
+            Exit::Unreachable,
+            format!("cannot listen on {}: {error}; choose another address with --listen", config.listen),
+        )
+    })?;
     let address = listener.local_addr().map_err(CliError::failed)?;
     let url = format!("http://{}", reachable(address));
     let token = new_token()?;
-    let api = ApiConfig { listen: address, open_reads: config.open_reads, ..ApiConfig::default() };
-    let state = ApiState::new(handle, api, Some(token.clone()));
+    let state = ApiState::new(handle, config.api(address), Some(token.clone()));
     let file = ServiceFile::path(data_dir.root());
     let found = ServiceFile { url: url.clone(), token };
     write_durably(&file, &serde_json::to_vec_pretty(&found)?, 0o600)?;
     out::line(format!("govledger serves {} on {url}", data_dir.root().display()));
-    let served = serve(listener, state, until_stopped(file.clone())).await;
+    let served = serve(listener, state, until_stopped(file.clone(), ended)).await;
     // Where the server ended by itself the file is still there.
     let _ = std::fs::remove_file(&file);
     served.map_err(CliError::failed)
 }
 
-/// Resolves when the process is asked to stop; nobody new finds the service from then on.
-fn until_stopped(file: std::path::PathBuf) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        asked_to_stop().await;
-        let _ = std::fs::remove_file(file);
-        out::note("stopping: finishing what is under way");
+/// Resolves when the process is asked to stop, or the intake has ended by itself; nobody new finds the service from then on.
+async fn until_stopped(file: PathBuf, mut ended: watch::Receiver<bool>) {
+    let by_itself = async move {
+        if ended.wait_for(|ended| *ended).await.is_err() {
+            // Embedded: there is no intake that could end.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = asked_to_stop() => {}
+        () = by_itself => {}
     }
+    let _ = std::fs::remove_file(file);
+    out::note("stopping: finishing what is under way");
 }
 
 /// The address that this machine reaches itself under.

@@ -6,9 +6,9 @@ mod stack;
 use serde_json::Value;
 
 use super::out::{self, Tone, text, tone, when};
-pub(crate) use lists::rejected;
 use super::source::Reply;
 use crate::projection::answers::Asked;
+pub(crate) use lists::rejected;
 
 /// Prints an answer.
 pub(crate) fn answer(asked: &Asked, reply: &Reply) {
@@ -38,7 +38,11 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
 fn as_of(body: &Value) {
     let size = text(&body["as_of"]["size"]);
     let root: String = text(&body["as_of"]["root"]).chars().take(12).collect();
-    let through = if body["evaluated_through"].is_null() { "no cut yet".to_owned() } else { format!("figures up to {} UTC", when(&body["evaluated_through"])) };
+    let through = if body["evaluated_through"].is_null() {
+        "no cut yet".to_owned()
+    } else {
+        format!("figures up to {} UTC", when(&body["evaluated_through"]))
+    };
     out::line(format!("as of {size} governance entries, root {root}…; {through}"));
 }
 

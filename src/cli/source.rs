@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Response};
 pub(crate) use files::{Files, exported};
 pub(crate) use keys::Keys;
 
@@ -79,7 +79,10 @@ impl ServiceFile {
         if client.is_alive() {
             return Some(client);
         }
-        out::note(format!("note: {} names a service that does not answer; reading the directory itself", path.display()));
+        out::note(format!(
+            "note: {} names a service that does not answer; reading the directory itself",
+            path.display()
+        ));
         None
     }
 }

@@ -57,9 +57,16 @@ fn target(place: &Place, verify: &Verify) -> Result<Target, CliError> {
         None => place.export.clone().unwrap_or_else(|| place.data.clone()),
     };
     if !directory.is_dir() {
-        return Err(CliError::usage(format!("{} is no directory; `govledger init` makes a data directory, `govledger export` an export", directory.display())));
+        return Err(CliError::usage(format!(
+            "{} is no directory; `govledger init` makes a data directory, `govledger export` an export",
+            directory.display()
+        )));
     }
-    let keys = if place.vkey.is_empty() && directory.join("keys").is_dir() { Keys::of_data(&directory)? } else { Keys::read(&place.vkey)? };
+    let keys = if place.vkey.is_empty() && directory.join("keys").is_dir() {
+        Keys::of_data(&directory)?
+    } else {
+        Keys::read(&place.vkey)?
+    };
     Ok(Target { directory, keys })
 }
 
@@ -78,8 +85,15 @@ fn check(target: &Target, name: &str, options: &Options, findings: &mut Findings
         findings.problems.push(json!({ "ledger": name, "file": problem.file.display().to_string(), "offset": problem.offset, "problem": problem.kind.to_string() }));
     }
     if !options.json {
-        let verdict = if report.is_ok() { tone(Tone::Good, "ok") } else { tone(Tone::Bad, &format!("{} problems", report.problems_found)) };
-        out::line(format!("{name}: {verdict}, {} of {} entries checked in {seconds:.2} s, root {}", report.entries_checked, report.size, report.root));
+        let verdict = if report.is_ok() {
+            tone(Tone::Good, "ok")
+        } else {
+            tone(Tone::Bad, &format!("{} problems", report.problems_found))
+        };
+        out::line(format!(
+            "{name}: {verdict}, {} of {} entries checked in {seconds:.2} s, root {}",
+            report.entries_checked, report.size, report.root
+        ));
         for problem in &report.problems {
             out::line(format!("  {problem}"));
         }
@@ -96,7 +110,12 @@ fn since(target: &Target, kept: &Path, options: &Options, findings: &mut Finding
     match audit_extends(&target.directory.join(&name), &text, &key) {
         Ok(report) => {
             if !options.json {
-                out::line(format!("{name}: {} the {} entries of {}: nothing of them was changed", tone(Tone::Good, "extends"), report.old_size, kept.display()));
+                out::line(format!(
+                    "{name}: {} the {} entries of {}: nothing of them was changed",
+                    tone(Tone::Good, "extends"),
+                    report.old_size,
+                    kept.display()
+                ));
             }
         }
         Err(error @ (ledger::Error::Verify(_) | ledger::Error::Damage(_))) => {

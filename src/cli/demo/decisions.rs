@@ -28,11 +28,21 @@ pub(super) struct Decided {
 }
 
 pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Decided, CliError> {
-    for (name, roles) in [("pavel", [Role::Publisher, Role::Finance].as_slice()), ("fiona", &[Role::Finance, Role::Reader]), ("olu", &[Role::Oncall, Role::Reader])] {
+    for (name, roles) in [
+        ("pavel", [Role::Publisher, Role::Finance].as_slice()),
+        ("fiona", &[Role::Finance, Role::Reader]),
+        ("olu", &[Role::Oncall, Role::Reader]),
+    ] {
         let token = new_token()?;
         write_durably(&root.join(format!("demo/{name}.token")), format!("{token}\n").as_bytes(), 0o600)?;
-        let enroll = PrincipalEnroll { name: name.to_owned(), roles: roles.iter().copied().collect::<BTreeSet<_>>(), token_sha256: token_sha256(&token) };
-        applied(decide(handle, "ada", Role::Admin, &format!("enroll-{name}"), Request::PrincipalEnroll(enroll)).await?)?;
+        let enroll = PrincipalEnroll {
+            name: name.to_owned(),
+            roles: roles.iter().copied().collect::<BTreeSet<_>>(),
+            token_sha256: token_sha256(&token),
+        };
+        applied(
+            decide(handle, "ada", Role::Admin, &format!("enroll-{name}"), Request::PrincipalEnroll(enroll)).await?,
+        )?;
     }
     let scope = WaiverScope {
         rule: Rule::CostPerRequest,
@@ -46,24 +56,46 @@ pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Deci
         ticket: Some("FIN-2041".to_owned()),
     };
     let scope_sha256 = scope.sha256();
-    let requested = applied(decide(handle, "pavel", Role::Publisher, "catalogue-import", Request::WaiverRequest(scope)).await?)?;
+    let requested =
+        applied(decide(handle, "pavel", Role::Publisher, "catalogue-import", Request::WaiverRequest(scope)).await?)?;
     let waiver = crate::projection::waivers::id_at(requested);
-    let approve = || Request::WaiverApprove(WaiverDecision { waiver: waiver.clone(), scope_sha256: Some(scope_sha256.clone()), reason: Some("within the import budget".to_owned()) });
+    let approve = || {
+        Request::WaiverApprove(WaiverDecision {
+            waiver: waiver.clone(),
+            scope_sha256: Some(scope_sha256.clone()),
+            reason: Some("within the import budget".to_owned()),
+        })
+    };
     let own_refused = refused(decide(handle, "pavel", Role::Finance, "approve-my-own", approve()).await?)?;
     let approved = applied(decide(handle, "fiona", Role::Finance, "approve-import", approve()).await?)?;
-    let incident = handle.shared().governance().incidents.oldest_first().into_iter().find(|incident| incident.stack == QWEN).map(|incident| incident.id.clone());
+    let incident = handle
+        .shared()
+        .governance()
+        .incidents
+        .oldest_first()
+        .into_iter()
+        .find(|incident| incident.stack == QWEN)
+        .map(|incident| incident.id.clone());
     let incident = match incident {
         None => None,
         Some(id) => {
             let note = IncidentNote { incident: id.clone(), text: "rolled back to 1.4.0, figures are back".to_owned() };
-            let position = applied(decide(handle, "olu", Role::Oncall, "ack-regression", Request::IncidentAcknowledge(note)).await?)?;
+            let position = applied(
+                decide(handle, "olu", Role::Oncall, "ack-regression", Request::IncidentAcknowledge(note)).await?,
+            )?;
             Some((id, position))
         }
     };
     Ok(Decided { waiver, requested, own_refused, approved, incident })
 }
 
-async fn decide(handle: &Handle, principal: &str, role: Role, key: &str, request: Request) -> Result<(u64, Verdict), CliError> {
+async fn decide(
+    handle: &Handle,
+    principal: &str,
+    role: Role,
+    key: &str,
+    request: Request,
+) -> Result<(u64, Verdict), CliError> {
     match handle.command(principal, role, key, request).await?.1 {
         CommandOutcome::Decided(outcome) => Ok((outcome.position, outcome.verdict)),
         CommandOutcome::Pending => Err(CliError::failed("a command of the demo was not applied in time")),
@@ -73,13 +105,17 @@ async fn decide(handle: &Handle, principal: &str, role: Role, key: &str, request
 fn applied((position, verdict): (u64, Verdict)) -> Result<u64, CliError> {
     match verdict {
         Verdict::Admitted | Verdict::Duplicate { .. } => Ok(position),
-        Verdict::Refused(refusal) => Err(CliError::failed(format!("a command of the demo was refused at entry {position}: {}", refusal.detail))),
+        Verdict::Refused(refusal) => {
+            Err(CliError::failed(format!("a command of the demo was refused at entry {position}: {}", refusal.detail)))
+        }
     }
 }
 
 fn refused((position, verdict): (u64, Verdict)) -> Result<(u64, String), CliError> {
     match verdict {
         Verdict::Refused(refusal) => Ok((position, refusal.detail)),
-        Verdict::Admitted | Verdict::Duplicate { .. } => Err(CliError::failed(format!("entry {position}: somebody was allowed to approve their own waiver"))),
+        Verdict::Admitted | Verdict::Duplicate { .. } => {
+            Err(CliError::failed(format!("entry {position}: somebody was allowed to approve their own waiver")))
+        }
     }
 }

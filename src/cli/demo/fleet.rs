@@ -50,10 +50,21 @@ impl Fleet {
     }
 
     /// Serves a request: when it is done, and what the provider logs of it.
-    pub(super) fn serve(&mut self, start: Time, engine: &Engine, request: &Request, random: &mut Random) -> (f64, Value) {
+    pub(super) fn serve(
+        &mut self,
+        start: Time,
+        engine: &Engine,
+        request: &Request,
+        random: &mut Random,
+    ) -> (f64, Value) {
         let blocks = (request.tokens_in / BLOCK_TOKENS).max(1.0).floor();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand blocks and drafts at the most")]
-        let (blocks_n, drafts) = (blocks as u64, if request.tokens_out < 64.0 { 0 } else { (request.tokens_out / 4.0).min(200.0) as u64 });
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few thousand blocks and drafts at the most"
+        )]
+        let (blocks_n, drafts) =
+            (blocks as u64, if request.tokens_out < 64.0 { 0 } else { (request.tokens_out / 4.0).min(200.0) as u64 });
         let hits = random.hits(blocks_n, engine.reuse);
         let accepts = random.hits(drafts, engine.accept);
         #[expect(clippy::cast_precision_loss, reason = "a few thousand blocks at the most")]

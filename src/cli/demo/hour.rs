@@ -10,9 +10,33 @@ use crate::domain::time::Time;
 pub(super) const QWEN: &str = "engine-qwen3";
 pub(super) const RERANK: &str = "engine-rerank";
 
-const STABLE: Engine = Engine { hash: "sha256:5bd3c6e1a0f24987b7a2f1d86c40e95533f0a8c41c7e2b96d07f5a3e8b1c4d20", version: "1.4.0", model: "qwen3-32b", decode: 900.0, prefill: 80_000.0, reuse: 0.62, accept: 0.72 };
-const REGRESSED: Engine = Engine { hash: "sha256:c07a91e4d65b38f2094ec1b7a85d3f66128e90cb74fa5d1e3b2968c7f0ad5e41", version: "1.5.0", model: "qwen3-32b", decode: 215.0, prefill: 60_000.0, reuse: 0.18, accept: 0.41 };
-const RERANKER: Engine = Engine { hash: "sha256:2e8f7b14c9d05a63e1f4b8270d96c35a7b0e1d28f493c6a5b7180d2e9f6c4a31", version: "2.1.0", model: "qwen3-8b-rerank", decode: 1_600.0, prefill: 200_000.0, reuse: 0.71, accept: 0.76 };
+const STABLE: Engine = Engine {
+    hash: "sha256:5bd3c6e1a0f24987b7a2f1d86c40e95533f0a8c41c7e2b96d07f5a3e8b1c4d20",
+    version: "1.4.0",
+    model: "qwen3-32b",
+    decode: 900.0,
+    prefill: 80_000.0,
+    reuse: 0.62,
+    accept: 0.72,
+};
+const REGRESSED: Engine = Engine {
+    hash: "sha256:c07a91e4d65b38f2094ec1b7a85d3f66128e90cb74fa5d1e3b2968c7f0ad5e41",
+    version: "1.5.0",
+    model: "qwen3-32b",
+    decode: 215.0,
+    prefill: 60_000.0,
+    reuse: 0.18,
+    accept: 0.41,
+};
+const RERANKER: Engine = Engine {
+    hash: "sha256:2e8f7b14c9d05a63e1f4b8270d96c35a7b0e1d28f493c6a5b7180d2e9f6c4a31",
+    version: "2.1.0",
+    model: "qwen3-8b-rerank",
+    decode: 1_600.0,
+    prefill: 200_000.0,
+    reuse: 0.71,
+    accept: 0.76,
+};
 
 /// Seconds into the hour.
 const HOUR: f64 = 3_600.0;
@@ -87,7 +111,11 @@ fn ranking(start: Time, random: &mut Random) -> Vec<(f64, String)> {
             at: now,
             operation: "rank_candidates",
             schema: if batch { "catalogue-batch.v1" } else { "candidates.v5" },
-            tokens_in: if batch { random.between(9_000.0, 14_000.0).floor() } else { random.long_tailed(900.0, 0.5).clamp(100.0, 4_000.0).floor() },
+            tokens_in: if batch {
+                random.between(9_000.0, 14_000.0).floor()
+            } else {
+                random.long_tailed(900.0, 0.5).clamp(100.0, 4_000.0).floor()
+            },
             tokens_out: random.long_tailed(24.0, 0.4).clamp(4.0, 96.0).floor(),
         };
         let (done, log) = fleet.serve(start, &RERANKER, &request, random);
@@ -99,10 +127,14 @@ fn ranking(start: Time, random: &mut Random) -> Vec<(f64, String)> {
 fn broken(start: Time) -> Vec<(f64, String)> {
     let log = |seconds: f64, rest: &str| {
         let time = at(start, seconds);
-        let line = format!(r#"{{"event":"llm.request","operation":"judge","model":"qwen3-32b","engine_hash":"{}","quantisation":"w4a8","schema_id":null,{rest},"recorded_at":"{time}"}}"#, STABLE.hash);
+        let line = format!(
+            r#"{{"event":"llm.request","operation":"judge","model":"qwen3-32b","engine_hash":"{}","quantisation":"w4a8","schema_id":null,{rest},"recorded_at":"{time}"}}"#,
+            STABLE.hash
+        );
         (seconds, line)
     };
-    let cut_off = (900.0, r#"{"event":"llm.request","operation":"generate_json","model":"qwen3-32b","engine_ha"#.to_owned());
+    let cut_off =
+        (900.0, r#"{"event":"llm.request","operation":"generate_json","model":"qwen3-32b","engine_ha"#.to_owned());
     vec![
         cut_off,
         log(1_500.0, r#""duration_ms":131.4,"queue_delay_us":310.0,"cost_usd":NaN"#),
@@ -142,8 +174,19 @@ fn events(start: Time) -> Vec<String> {
     let qwen = |seconds, kind, engine, actor, payload| event(start, seconds, kind, QWEN, engine, actor, payload);
     let rerank = |seconds, kind, actor, payload| event(start, seconds, kind, RERANK, &RERANKER, actor, payload);
     vec![
-        qwen(-600.0, "llm_engine_published", &STABLE, "ci-publisher", json!({ "manifest": manifest(start, &STABLE, "Qwen/Qwen3-32B") })),
-        rerank(-570.0, "llm_engine_published", "ci-publisher", json!({ "manifest": manifest(start, &RERANKER, "Qwen/Qwen3-Reranker-8B") })),
+        qwen(
+            -600.0,
+            "llm_engine_published",
+            &STABLE,
+            "ci-publisher",
+            json!({ "manifest": manifest(start, &STABLE, "Qwen/Qwen3-32B") }),
+        ),
+        rerank(
+            -570.0,
+            "llm_engine_published",
+            "ci-publisher",
+            json!({ "manifest": manifest(start, &RERANKER, "Qwen/Qwen3-Reranker-8B") }),
+        ),
         qwen(-480.0, "llm_warmup_completed", &STABLE, "warmup-runner", json!({ "duration_s": 41.2 })),
         rerank(-450.0, "llm_warmup_completed", "warmup-runner", json!({ "duration_s": 12.8 })),
         qwen(
@@ -153,8 +196,20 @@ fn events(start: Time) -> Vec<String> {
             "backup-coordinator",
             json!({ "backup_id": "backup-041", "artifacts": ["engines/qwen3-32b-w4a8.plan", "tokenizer/tokenizer.json"], "verification_hash": "sha256:5f1c", "replication_targets": ["s3://backups-eu", "s3://backups-us"] }),
         ),
-        qwen(PUBLISHED, "llm_engine_published", &REGRESSED, "ci-publisher", json!({ "manifest": manifest(start, &REGRESSED, "Qwen/Qwen3-32B") })),
-        qwen(PUBLISHED + 45.0, "llm_warmup_failed", &REGRESSED, "warmup-runner", json!({ "error": "golden sample mismatch" })),
+        qwen(
+            PUBLISHED,
+            "llm_engine_published",
+            &REGRESSED,
+            "ci-publisher",
+            json!({ "manifest": manifest(start, &REGRESSED, "Qwen/Qwen3-32B") }),
+        ),
+        qwen(
+            PUBLISHED + 45.0,
+            "llm_warmup_failed",
+            &REGRESSED,
+            "warmup-runner",
+            json!({ "error": "golden sample mismatch" }),
+        ),
         qwen(SWITCHED - 10.0, "llm_warmup_completed", &REGRESSED, "warmup-runner", json!({ "duration_s": 58.9 })),
         r#"{"event_type": "llm_engine_published", "artifact": {"artifact_id": "engine-qwen3", "versi"#.to_owned(),
         qwen(
@@ -169,6 +224,11 @@ fn events(start: Time) -> Vec<String> {
             }),
         ),
         qwen(ROLLED_BACK + 40.0, "llm_warmup_completed", &STABLE, "warmup-runner", json!({ "duration_s": 40.7 })),
-        rerank(BATCH_FROM + 240.0, "waiver_granted", "catalogue-team", json!({ "waiver_id": "W-77", "owner": "catalogue-team", "justification": "catalogue import", "expires_at": at(start, 700_000.0).to_string(), "advisories": [], "mitigation_plan": "shorter contexts" })),
+        rerank(
+            BATCH_FROM + 240.0,
+            "waiver_granted",
+            "catalogue-team",
+            json!({ "waiver_id": "W-77", "owner": "catalogue-team", "justification": "catalogue import", "expires_at": at(start, 700_000.0).to_string(), "advisories": [], "mitigation_plan": "shorter contexts" }),
+        ),
     ]
 }

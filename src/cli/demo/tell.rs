@@ -44,8 +44,18 @@ fn clock(value: &Value) -> String {
 
 fn happened(node: &Node) -> Result<(), CliError> {
     let timeline = ask(node, &Asked::Timeline { stack: QWEN.to_owned(), incident: None })?;
-    let lifecycle = ["llm_engine_published", "llm_warmup_completed", "llm_warmup_failed", "llm_rollback_completed", "llm_engine_proven", "llm_backup_recorded"];
-    for row in rows(&timeline["timeline"]).iter().filter(|row| row["type"].as_str().is_some_and(|kind| lifecycle.contains(&kind))) {
+    let lifecycle = [
+        "llm_engine_published",
+        "llm_warmup_completed",
+        "llm_warmup_failed",
+        "llm_rollback_completed",
+        "llm_engine_proven",
+        "llm_backup_recorded",
+    ];
+    for row in rows(&timeline["timeline"])
+        .iter()
+        .filter(|row| row["type"].as_str().is_some_and(|kind| lifecycle.contains(&kind)))
+    {
         out::line(format!("  {}  {} (entry {})", clock(&row["time"]), text(&row["summary"]), text(&row["position"])));
     }
     Ok(())
@@ -54,9 +64,23 @@ fn happened(node: &Node) -> Result<(), CliError> {
 fn fired(node: &Node) -> Result<(), CliError> {
     let alerts = ask(node, &Asked::Alerts { stack: None, state: None, all: false })?;
     for alert in rows(&alerts["alerts"]) {
-        let until = if alert["resolved_at"].is_null() { tone(Tone::Bad, "still firing") } else { format!("until {}", clock(&alert["resolved_at"])) };
-        let covered = if alert["covered_by"].is_null() { String::new() } else { format!(", covered by {}", text(&alert["covered_by"])) };
-        out::line(format!("  {}  {} on {}: {} {until}{covered}", clock(&alert["firing_since"]), text(&alert["rule"]), text(&alert["stack"]), measured(alert)));
+        let until = if alert["resolved_at"].is_null() {
+            tone(Tone::Bad, "still firing")
+        } else {
+            format!("until {}", clock(&alert["resolved_at"]))
+        };
+        let covered = if alert["covered_by"].is_null() {
+            String::new()
+        } else {
+            format!(", covered by {}", text(&alert["covered_by"]))
+        };
+        out::line(format!(
+            "  {}  {} on {}: {} {until}{covered}",
+            clock(&alert["firing_since"]),
+            text(&alert["rule"]),
+            text(&alert["stack"]),
+            measured(alert)
+        ));
     }
     Ok(())
 }
@@ -80,11 +104,21 @@ fn safe(node: &Node) -> Result<(), CliError> {
     let manifest = ask(node, &Asked::Manifest { stack: QWEN.to_owned() })?;
     let gate = &manifest["traffic"];
     let state = if gate["open"] == true { tone(Tone::Good, "open") } else { tone(Tone::Bad, "closed") };
-    out::line(format!("  {QWEN} serves {}; traffic is {state}: {} (entry {})", engine(&manifest), text(&gate["reason"]), text(&gate["position"])));
+    out::line(format!(
+        "  {QWEN} serves {}; traffic is {state}: {} (entry {})",
+        engine(&manifest),
+        text(&gate["reason"]),
+        text(&gate["position"])
+    ));
     let good = ask(node, &Asked::LastGood { stack: QWEN.to_owned(), not_current: false, strict: false })?;
     out::line(format!("  last good is {}, {}", engine(&good), tone(Tone::Good, &text(&good["confidence"]))));
     for passed in rows(&good["passed_over"]) {
-        out::line(format!("  {} was passed over: {} (entry {})", engine(passed), text(&passed["reason"]), text(&passed["position"])));
+        out::line(format!(
+            "  {} was passed over: {} (entry {})",
+            engine(passed),
+            text(&passed["reason"]),
+            text(&passed["position"])
+        ));
     }
     Ok(())
 }
@@ -92,12 +126,26 @@ fn safe(node: &Node) -> Result<(), CliError> {
 fn accepted(node: &Node, decided: &Decided) -> Result<(), CliError> {
     let waivers = ask(node, &Asked::Waivers { stack: Some(RERANK.to_owned()) })?;
     for waiver in rows(&waivers["waivers"]).iter().filter(|waiver| waiver["status"] == "reported") {
-        out::line(format!("  {} was claimed by the event log; it is shown as reported and covers nothing", text(&waiver["id"])));
+        out::line(format!(
+            "  {} was claimed by the event log; it is shown as reported and covers nothing",
+            text(&waiver["id"])
+        ));
     }
-    out::line(format!("  {}: pavel asked finance to accept the cost of the catalogue import on {RERANK} (entry {})", decided.waiver, decided.requested));
-    out::line(format!("  he holds the finance role as well; his own approval was refused at entry {}: {}", decided.own_refused.0, decided.own_refused.1));
+    out::line(format!(
+        "  {}: pavel asked finance to accept the cost of the catalogue import on {RERANK} (entry {})",
+        decided.waiver, decided.requested
+    ));
+    out::line(format!(
+        "  he holds the finance role as well; his own approval was refused at entry {}: {}",
+        decided.own_refused.0, decided.own_refused.1
+    ));
     let waiver = ask(node, &Asked::Waiver { id: decided.waiver.clone() })?;
-    out::line(format!("  fiona of finance approved it (entry {}) up to {} USD until {} UTC", decided.approved, text(&waiver["cap_usd"]), when(&waiver["expires"])));
+    out::line(format!(
+        "  fiona of finance approved it (entry {}) up to {} USD until {} UTC",
+        decided.approved,
+        text(&waiver["cap_usd"]),
+        when(&waiver["expires"])
+    ));
     if let Some((incident, position)) = &decided.incident {
         out::line(format!("  olu, on call, acknowledged {incident} (entry {position})"));
     }
@@ -107,7 +155,12 @@ fn accepted(node: &Node, decided: &Decided) -> Result<(), CliError> {
 fn rejected(node: &Node) -> Result<(), CliError> {
     let governance = ask(node, &Asked::Rejected { after: None, limit: 100 })?;
     for row in rows(&governance["rejected"]).iter().filter(|row| row["refusal"]["code"] != "command_refused") {
-        out::line(format!("  governance entry {}: {}: {}", text(&row["position"]), text(&row["refusal"]["code"]), text(&row["refusal"]["detail"])));
+        out::line(format!(
+            "  governance entry {}: {}: {}",
+            text(&row["position"]),
+            text(&row["refusal"]["code"]),
+            text(&row["refusal"]["detail"])
+        ));
     }
     if let Some(reader) = node.handle.shared().reader("metrics-0") {
         reader.for_each_entry(1..reader.size(), |position, entry| {

@@ -1,26 +1,32 @@
 //! Files into a running service: it compares what it has and takes what is new.
 
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use super::tail::Tail;
 use crate::cli::args::{Ingest, IngestTime};
-use crate::cli::error::{CliError, file_error};
-use crate::cli::source::Client;
+use crate::cli::error::{CliError, Exit, file_error};
+use crate::cli::node::{asked_to_stop, runtime};
+use crate::cli::out;
+use crate::cli::source::{Client, Response};
 use crate::clock::monotonic;
-use crate::ingest::file::{FileSource, Report};
+use crate::ingest::file::{FileKind, FileSource, Report};
 
-/// Bytes of lines posted at once.
-const POST_BYTES: usize = 4 << 20;
 /// How often a busy service is asked again, a second apart.
 const TRIES: u32 = 60;
+/// How often followed files are looked at.
+const POLL: Duration = Duration::from_millis(200);
 
 pub(super) fn run(client: &Client, files: &[FileSource], ingest: &Ingest) -> Result<Report, CliError> {
-    if ingest.follow {
-        return Err(CliError::usage("--follow writes to the data directory itself or runs beside a service that has none; with a running service, follow with a log shipper to POST /v1/events and /v1/metrics"));
-    }
     let began = monotonic();
-    let mut report = match ingest.time {
-        IngestTime::Recorded => backfill(client, files, ingest)?,
-        IngestTime::Arrival => arrival(client, files)?,
+    let mut report = match (ingest.time, ingest.follow) {
+        (IngestTime::Recorded, _) => backfill(client, files, ingest)?,
+        (IngestTime::Arrival, false) => arrival(client, files)?,
+        (IngestTime::Arrival, true) => follow(client, files)?,
     };
     report.seconds = began.elapsed().as_secs_f64();
     Ok(report)
@@ -28,61 +34,123 @@ pub(super) fn run(client: &Client, files: &[FileSource], ingest: &Ingest) -> Res
 
 /// All files in one request: one JSON line that lists them, then their bytes.
 fn backfill(client: &Client, files: &[FileSource], ingest: &Ingest) -> Result<Report, CliError> {
-    let mut listed = Vec::new();
-    let mut bytes = Vec::new();
-    for file in files {
-        let content = std::fs::read(&file.path).map_err(file_error(&file.path))?;
-        listed.push(json!({ "name": file.name, "bytes": content.len() }));
-        bytes.extend_from_slice(&content);
-    }
-    let mut body = serde_json::to_vec(&Value::from(listed))?;
-    body.push(b'\n');
-    body.append(&mut bytes);
     let path = ingest.until.map_or_else(|| "/v1/backfill".to_owned(), |until| format!("/v1/backfill?until={until}"));
-    post(client, &path, &body)
+    again(client, || {
+        let mut listed = Vec::new();
+        let mut body: Box<dyn Read> = Box::new(std::io::empty());
+        for file in files {
+            let opened = std::fs::File::open(&file.path).map_err(file_error(&file.path))?;
+            let length = opened.metadata().map_err(file_error(&file.path))?.len();
+            listed.push(json!({ "name": file.name, "bytes": length }));
+            // A file that grows meanwhile is taken as far as the first line says.
+            body = Box::new(body.chain(opened.take(length)));
+        }
+        let mut first = serde_json::to_vec(&Value::from(listed))?;
+        first.push(b'\n');
+        client.upload(&path, &mut std::io::Cursor::new(first).chain(body))
+    })
 }
 
 fn arrival(client: &Client, files: &[FileSource]) -> Result<Report, CliError> {
     let mut report = Report::default();
     for file in files {
-        let content = std::fs::read(&file.path).map_err(file_error(&file.path))?;
-        let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let first = first.strip_suffix(b"\r").unwrap_or(first);
-        let sha256 = crate::ingest::file::first_line_sha256(first);
-        let (mut at, mut line) = (0, 1_u64);
-        while at < content.len() {
-            let end = chunk_end(&content, at);
-            let chunk = &content[at..end];
-            let path = format!("/v1/files/{sha256}/lines?from={line}&name={}", crate::cli::out::encode(&file.name));
-            report.add(&post(client, &path, chunk)?);
-            line += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
-            at = end;
+        let mut tail =
+            Tail::open(file)?.ok_or_else(|| CliError::usage(format!("{} is no file that can be read", file.name)))?;
+        while tail.read(true)? {
+            report.add(&hand_over(client, &mut tail)?);
+        }
+        if tail.identity().is_none() {
+            return Err(crate::ingest::file::IngestError::Unclassified { name: file.name.clone() }.into());
         }
     }
     Ok(report)
 }
 
-/// The end of the last whole line within the limit, or of the file.
-fn chunk_end(content: &[u8], at: usize) -> usize {
-    let limit = content.len().min(at + POST_BYTES);
-    if limit == content.len() {
-        return limit;
+/// Goes on until asked to stop. A service that is away for a while is waited for: the lines are in the file.
+fn follow(client: &Client, files: &[FileSource]) -> Result<Report, CliError> {
+    let stop = stop_flag()?;
+    let mut report = Report::default();
+    let mut tails: Vec<Option<Tail>> = files.iter().map(|_| None).collect();
+    // What was rotated away while nobody followed is compared first.
+    for file in files.iter().flat_map(super::tail::rotated) {
+        if let Ok(part) = arrival(client, &[file]) {
+            report.add(&part);
+        }
     }
-    let within = content[at..limit].iter().rposition(|byte| *byte == b'\n').map(|index| at + index + 1);
-    // A line longer than the limit goes as it is: the service says what it thinks of it.
-    within.unwrap_or_else(|| content[limit..].iter().position(|byte| *byte == b'\n').map_or(content.len(), |index| limit + index + 1))
+    loop {
+        let stopping = stop.load(Ordering::SeqCst);
+        for (file, slot) in files.iter().zip(&mut tails) {
+            if slot.is_none() {
+                *slot = Tail::open(file)?;
+            }
+            let Some(tail) = slot else { continue };
+            let rotated = tail.is_rotated();
+            while tail.read(rotated || stopping)? {
+                loop {
+                    match hand_over(client, tail) {
+                        Ok(part) => break report.add(&part),
+                        Err(error) if error.exit == Exit::Unreachable && !stop.load(Ordering::SeqCst) => {
+                            out::note(format!("{}; trying again", error.text));
+                            std::thread::sleep(Duration::from_secs(1));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            if rotated {
+                *slot = None;
+            }
+        }
+        if stopping {
+            return Ok(report);
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
-fn post(client: &Client, path: &str, body: &[u8]) -> Result<Report, CliError> {
+/// A flag that a thread of its own sets on SIGTERM or SIGINT.
+fn stop_flag() -> Result<Arc<AtomicBool>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    let runtime = runtime()?;
+    std::thread::spawn(move || {
+        runtime.block_on(asked_to_stop());
+        set.store(true, Ordering::SeqCst);
+    });
+    Ok(stop)
+}
+
+/// Posts the whole lines at hand. They are kept until the service has answered.
+fn hand_over(client: &Client, tail: &mut Tail) -> Result<Report, CliError> {
+    let Some((sha256, kind)) = tail.identity() else { return Ok(Report::default()) };
+    let kind = match kind {
+        FileKind::Governance => "governance",
+        FileKind::Metrics => "metrics",
+    };
+    let path = format!(
+        "/v1/files/{sha256}/lines?from_line={}&kind={kind}&name={}",
+        tail.next_line(),
+        out::encode(tail.name())
+    );
+    let report = again(client, || client.post(&path, &[("content-type", "application/x-ndjson")], tail.lines()))?;
+    tail.taken();
+    Ok(report)
+}
+
+/// Asks again while the service is busy.
+fn again(client: &Client, mut attempt: impl FnMut() -> Result<Response, CliError>) -> Result<Report, CliError> {
     for _ in 1..TRIES {
-        let response = client.post(path, &[("content-type", "application/x-ndjson")], body)?;
+        let response = attempt()?;
         if response.is_success() {
             return Ok(serde_json::from_slice(&response.bytes)?);
         }
         if response.status != 503 {
             return Err(client.refusal(&response));
         }
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
     }
-    Err(CliError::new(crate::cli::error::Exit::Unreachable, format!("{} stayed busy for a minute; try again later: what was taken is not taken twice", client.url())))
+    Err(CliError::new(
+        Exit::Unreachable,
+        format!("{} stayed busy for a minute; try again later: what was taken is not taken twice", client.url()),
+    ))
 }

@@ -6,7 +6,15 @@ use super::items;
 use crate::cli::out::{self, Tone, short, text, tone, when};
 
 pub(super) fn timeline(rows: &Value) {
-    let rows = items(rows).map(|row| vec![when(&row["time"]), text(&row["position"]), short(&row["engine_hash"]), text(&row["actor"]), text(&row["summary"])]);
+    let rows = items(rows).map(|row| {
+        vec![
+            when(&row["time"]),
+            text(&row["position"]),
+            short(&row["engine_hash"]),
+            text(&row["actor"]),
+            text(&row["summary"]),
+        ]
+    });
     out::table(&["time (UTC)", "entry", "engine", "actor", "what"], rows, "nothing happened");
 }
 
@@ -14,25 +22,62 @@ pub(super) fn alerts(rows: &Value) {
     let rows = items(rows).map(|row| {
         if row["source"] == "provider" {
             let count = text(&row["count"]);
-            return vec![when(&row["time"]), text(&row["stack"]), "provider".to_owned(), "-".to_owned(), format!("{count} in the minute"), "-".to_owned(), text(&row["summary"]), text(&row["position"])];
+            return vec![
+                when(&row["time"]),
+                text(&row["stack"]),
+                "provider".to_owned(),
+                "-".to_owned(),
+                format!("{count} in the minute"),
+                "-".to_owned(),
+                text(&row["summary"]),
+                text(&row["position"]),
+            ];
         }
         let state = match row["state"].as_str() {
             Some("firing") => tone(Tone::Bad, "firing"),
             _ => format!("resolved {}", when(&row["resolved_at"])),
         };
         let figures = format!("{} against {}", text(&row["value"]), text(&row["threshold"]));
-        vec![when(&row["firing_since"]), text(&row["stack"]), text(&row["rule"]), short(&row["engine_hash"]), state, text(&row["covered_by"]), figures, text(&row["position"])]
+        vec![
+            when(&row["firing_since"]),
+            text(&row["stack"]),
+            text(&row["rule"]),
+            short(&row["engine_hash"]),
+            state,
+            text(&row["covered_by"]),
+            figures,
+            text(&row["position"]),
+        ]
     });
-    out::table(&["firing since (UTC)", "stack", "rule", "engine", "state", "covered by", "figures", "entry"], rows, "no alert");
+    out::table(
+        &["firing since (UTC)", "stack", "rule", "engine", "state", "covered by", "figures", "entry"],
+        rows,
+        "no alert",
+    );
 }
 
 pub(super) fn waivers(rows: &Value) {
     let rows = items(rows).map(|row| {
         let status = text(&row["status"]);
-        let status = if row["covers_now"] == true { tone(Tone::Good, &format!("{status}, covers now")) } else { status };
-        vec![text(&row["id"]), text(&row["stack"]), text(&row["rule"]), status, text(&row["requested_by"]), text(&row["decided_by"]), text(&row["cap_usd"]), when(&row["expires"]), text(&row["position"])]
+        let status =
+            if row["covers_now"] == true { tone(Tone::Good, &format!("{status}, covers now")) } else { status };
+        vec![
+            text(&row["id"]),
+            text(&row["stack"]),
+            text(&row["rule"]),
+            status,
+            text(&row["requested_by"]),
+            text(&row["decided_by"]),
+            text(&row["cap_usd"]),
+            when(&row["expires"]),
+            text(&row["position"]),
+        ]
     });
-    out::table(&["waiver", "stack", "rule", "status", "asked by", "decided by", "cap USD", "expires (UTC)", "entry"], rows, "no waiver");
+    out::table(
+        &["waiver", "stack", "rule", "status", "asked by", "decided by", "cap USD", "expires (UTC)", "entry"],
+        rows,
+        "no waiver",
+    );
 }
 
 pub(super) fn waiver(body: &Value) {
@@ -47,7 +92,14 @@ pub(super) fn incidents(rows: &Value) {
     let rows = items(rows).map(|row| {
         let status = text(&row["status"]);
         let status = if status == "open" { tone(Tone::Bad, &status) } else { status };
-        vec![text(&row["id"]), text(&row["stack"]), status, when(&row["declared"]), text(&row["title"]), text(&row["position"])]
+        vec![
+            text(&row["id"]),
+            text(&row["stack"]),
+            status,
+            when(&row["declared"]),
+            text(&row["title"]),
+            text(&row["position"]),
+        ]
     });
     out::table(&["incident", "stack", "status", "began (UTC)", "title", "entry"], rows, "no incident");
 }
@@ -55,7 +107,13 @@ pub(super) fn incidents(rows: &Value) {
 pub(super) fn incident(body: &Value) {
     incidents(&Value::from(vec![body.clone()]));
     for step in items(&body["steps"]) {
-        out::line(format!("  {} {} by {}: {}", when(&step["time"]), text(&step["step"]), text(&step["actor"]), text(&step["text"])));
+        out::line(format!(
+            "  {} {} by {}: {}",
+            when(&step["time"]),
+            text(&step["step"]),
+            text(&step["actor"]),
+            text(&step["text"])
+        ));
     }
     timeline(&body["timeline"]);
 }
@@ -67,13 +125,29 @@ pub(super) fn backups(rows: &Value) {
             Some(false) => tone(Tone::Bad, "failed"),
             None => "never read again".to_owned(),
         };
-        vec![text(&row["backup"]["backup_id"]), text(&row["stack"]), short(&row["engine_hash"]), when(&row["time"]), verified, text(&row["position"])]
+        vec![
+            text(&row["backup"]["backup_id"]),
+            text(&row["stack"]),
+            short(&row["engine_hash"]),
+            when(&row["time"]),
+            verified,
+            text(&row["position"]),
+        ]
     });
     out::table(&["backup", "stack", "engine", "recorded (UTC)", "verified", "entry"], rows, "no backup");
 }
 
 pub(crate) fn rejected(body: &Value) {
-    let rows = items(&body["rejected"]).map(|row| vec![text(&row["ledger"]), text(&row["position"]), when(&row["time"]), text(&row["refusal"]["code"]), text(&row["refusal"]["field"]), text(&row["refusal"]["detail"])]);
+    let rows = items(&body["rejected"]).map(|row| {
+        vec![
+            text(&row["ledger"]),
+            text(&row["position"]),
+            when(&row["time"]),
+            text(&row["refusal"]["code"]),
+            text(&row["refusal"]["field"]),
+            text(&row["refusal"]["detail"]),
+        ]
+    });
     out::table(&["ledger", "entry", "time (UTC)", "code", "field", "why"], rows, "nothing was rejected");
     if let Some(next) = body["next"].as_u64() {
         out::line(format!("more: govledger rejected --after {next}"));
@@ -90,16 +164,30 @@ pub(super) fn slo(body: &Value) {
             "pending" => tone(Tone::Warn, &state),
             _ => state,
         };
-        vec![text(&row["rule"]), short(&row["engine_hash"]), state, figures(row), text(&row["threshold"]), when(&row["pending_since"]), when(&row["firing_since"])]
+        vec![
+            text(&row["rule"]),
+            short(&row["engine_hash"]),
+            state,
+            figures(row),
+            text(&row["threshold"]),
+            when(&row["pending_since"]),
+            when(&row["firing_since"]),
+        ]
     });
-    out::table(&["rule", "engine", "state", "measured", "threshold", "pending since (UTC)", "firing since (UTC)"], rows, "no record yet");
+    out::table(
+        &["rule", "engine", "state", "measured", "threshold", "pending since (UTC)", "firing since (UTC)"],
+        rows,
+        "no record yet",
+    );
 }
 
 /// What was measured, with its unit; the counts where they alone decide.
 fn figures(row: &Value) -> String {
     match (&row["value"], row["figures"].as_object()) {
         (Value::Null, None) => "-".to_owned(),
-        (Value::Null, Some(figures)) => figures.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", "),
+        (Value::Null, Some(figures)) => {
+            figures.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
+        }
         (value, _) => format!("{} {}", text(value), text(&row["unit"])),
     }
 }

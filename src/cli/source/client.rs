@@ -47,7 +47,8 @@ impl Response {
 impl Client {
     /// A client of the service at `url`.
     pub(crate) fn new(url: &str, token: Option<String>) -> Self {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ASK_TIMEOUT)).build().into();
+        let agent =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ASK_TIMEOUT)).build().into();
         Self { url: url.trim_end_matches('/').to_owned(), token, agent }
     }
 
@@ -63,7 +64,8 @@ impl Client {
 
     /// Whether anybody answers.
     pub(crate) fn is_alive(&self) -> bool {
-        let request = self.agent.get(format!("{}/healthz", self.url)).config().timeout_global(Some(ALIVE_TIMEOUT)).build();
+        let request =
+            self.agent.get(format!("{}/healthz", self.url)).config().timeout_global(Some(ALIVE_TIMEOUT)).build();
         request.call().is_ok()
     }
 
@@ -77,7 +79,12 @@ impl Client {
     }
 
     /// Posts a body.
-    pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: impl ureq::AsSendBody) -> Result<Response, CliError> {
+    pub(crate) fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl ureq::AsSendBody,
+    ) -> Result<Response, CliError> {
         let mut request = self.agent.post(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -86,6 +93,17 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.read(request.send(body))
+    }
+
+    /// Posts what a reader yields; it may take as long as it takes.
+    pub(crate) fn upload(&self, path: &str, body: &mut dyn std::io::Read) -> Result<Response, CliError> {
+        let mut request =
+            self.agent.post(format!("{}{path}", self.url)).header("content-type", "application/octet-stream");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.config().timeout_global(None).build();
+        self.read(request.send(ureq::SendBody::from_reader(&mut ReadBox(body))))
     }
 
     /// Deletes a path.
@@ -101,7 +119,12 @@ impl Client {
     }
 
     fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Response, CliError> {
-        let unreachable = |error: ureq::Error| CliError::new(Exit::Unreachable, format!("{} does not answer: {error}. Is `govledger serve` running there?", self.url));
+        let unreachable = |error: ureq::Error| {
+            CliError::new(
+                Exit::Unreachable,
+                format!("{} does not answer: {error}. Is `govledger serve` running there?", self.url),
+            )
+        };
         let mut answer = answer.map_err(unreachable)?;
         let bytes = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(unreachable)?;
         Ok(Response { status: answer.status().as_u16(), bytes })
@@ -133,16 +156,31 @@ impl Client {
     /// What a response that is no answer means.
     pub(crate) fn refusal(&self, response: &Response) -> CliError {
         let body = response.json();
-        let said = [&body["detail"], &body["title"]].into_iter().find_map(Value::as_str).map_or_else(|| format!("status {}", response.status), str::to_owned);
+        let said = [&body["detail"], &body["title"]]
+            .into_iter()
+            .find_map(Value::as_str)
+            .map_or_else(|| format!("status {}", response.status), str::to_owned);
         let text = format!("{}: {said}", self.url);
         match response.status {
-            401 | 403 => CliError::new(Exit::Refused, format!("{text}. Present a token with --token-file FILE or GOVLEDGER_TOKEN")),
+            401 | 403 => CliError::new(
+                Exit::Refused,
+                format!("{text}. Present a token with --token-file FILE or GOVLEDGER_TOKEN"),
+            ),
             404 => CliError::new(Exit::No, text),
             400 | 405 | 406 | 410..=412 | 414..=416 | 422 => CliError::usage(text),
             409 => CliError::new(Exit::Refused, text),
             408 | 413 | 429 | 502..=504 => CliError::new(Exit::Unreachable, text),
             _ => CliError::failed(text),
         }
+    }
+}
+
+/// A reader that is sized, as the client wants it.
+struct ReadBox<'a>(&'a mut dyn std::io::Read);
+
+impl std::io::Read for ReadBox<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
     }
 }
 

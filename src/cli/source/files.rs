@@ -29,7 +29,10 @@ pub(crate) struct Files {
 
 impl std::fmt::Debug for Files {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Files").field("place", &self.place).field("ledgers", &self.ledgers.keys()).finish_non_exhaustive()
+        f.debug_struct("Files")
+            .field("place", &self.place)
+            .field("ledgers", &self.ledgers.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,7 +40,11 @@ impl Files {
     /// A data directory.
     pub(crate) fn data(root: &Path) -> Result<Self, CliError> {
         let data_dir = DataDir::open(root)?;
-        let ledgers = data_dir.readers()?.into_iter().map(|(name, reader)| (name, Box::new(reader) as Box<dyn EntrySource>)).collect();
+        let ledgers = data_dir
+            .readers()?
+            .into_iter()
+            .map(|(name, reader)| (name, Box::new(reader) as Box<dyn EntrySource>))
+            .collect();
         Ok(Self { place: root.to_owned(), ledgers, cache: free_cache(&root.join("cache")) })
     }
 
@@ -49,7 +56,10 @@ impl Files {
             ledgers.insert(name, Box::new(reader));
         }
         if !ledgers.contains_key("governance") {
-            return Err(CliError::usage(format!("{} holds no export of the governance ledger; `govledger export DIR` makes one", root.display())));
+            return Err(CliError::usage(format!(
+                "{} holds no export of the governance ledger; `govledger export DIR` makes one",
+                root.display()
+            )));
         }
         Ok(Self { place: root.to_owned(), ledgers, cache: None })
     }
@@ -67,7 +77,13 @@ impl Files {
     /// One ledger.
     pub(crate) fn ledger(&self, name: &str) -> Result<&dyn EntrySource, CliError> {
         let found = self.ledgers.get(name).map(AsRef::as_ref);
-        found.ok_or_else(|| CliError::usage(format!("{} has no ledger {name:?}; it has {}", self.place.display(), self.names().collect::<Vec<_>>().join(", "))))
+        found.ok_or_else(|| {
+            CliError::usage(format!(
+                "{} has no ledger {name:?}; it has {}",
+                self.place.display(),
+                self.names().collect::<Vec<_>>().join(", ")
+            ))
+        })
     }
 
     /// The number of governance entries that `as_of` means.
@@ -77,7 +93,10 @@ impl Files {
         match as_of {
             None => Ok(present),
             Some(AsOf::Position(position)) if position < present => Ok(position + 1),
-            Some(AsOf::Position(position)) => Err(CliError::usage(format!("--as-of {position}: the governance ledger ends at position {}", present.saturating_sub(1)))),
+            Some(AsOf::Position(position)) => Err(CliError::usage(format!(
+                "--as-of {position}: the governance ledger ends at position {}",
+                present.saturating_sub(1)
+            ))),
             Some(AsOf::Time(time)) => match size_at(governance, present, time)? {
                 0 => Err(CliError::usage(format!("--as-of {time}: the ledger begins later"))),
                 size => Ok(size),
@@ -112,7 +131,12 @@ impl Files {
         }
         let folded = self.fold(size, needs_metrics)?;
         let root = self.ledger("governance")?.root_at(size)?;
-        let view = View { governance: &folded.governance, slo: needs_metrics.then_some(&folded.slo), root, now: present.then(|| Clock::System.now()) };
+        let view = View {
+            governance: &folded.governance,
+            slo: needs_metrics.then_some(&folded.slo),
+            root,
+            now: present.then(|| Clock::System.now()),
+        };
         let answer = answer(&view, asked)?;
         Ok(Reply { body: answer.body, negative: answer.negative })
     }
@@ -122,7 +146,11 @@ impl Files {
 pub(crate) fn exported(root: &Path) -> Result<Vec<String>, CliError> {
     let entries = std::fs::read_dir(root).map_err(crate::cli::error::file_error(root))?;
     let is_ledger = |name: &str| name == "governance" || metrics_number(name).is_some();
-    let mut names: Vec<String> = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_ledger(name) && root.join(name).is_dir()).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_ledger(name) && root.join(name).is_dir())
+        .collect();
     names.sort_by_key(|name| metrics_number(name).map_or(0, |number| u64::from(number) + 1));
     Ok(names)
 }

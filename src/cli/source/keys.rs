@@ -19,11 +19,15 @@ impl Keys {
         for path in files {
             let text = std::fs::read_to_string(path).map_err(file_error(path))?;
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                keys.push(VerifierKey::parse(line).map_err(|error| CliError::usage(format!("{}: {line:?} is no verifier key: {error}", path.display())))?);
+                keys.push(VerifierKey::parse(line).map_err(|error| {
+                    CliError::usage(format!("{}: {line:?} is no verifier key: {error}", path.display()))
+                })?);
             }
         }
         if keys.is_empty() {
-            return Err(CliError::usage("name the key to trust with --vkey FILE: the .vkey that whoever runs the ledger published"));
+            return Err(CliError::usage(
+                "name the key to trust with --vkey FILE: the .vkey that whoever runs the ledger published",
+            ));
         }
         Ok(Self(keys))
     }
@@ -31,8 +35,18 @@ impl Keys {
     /// The keys that a data directory keeps beside its ledgers.
     pub(crate) fn of_data(data: &Path) -> Result<Self, CliError> {
         let directory = data.join("keys");
-        let entries = std::fs::read_dir(&directory).map_err(|error| CliError::usage(format!("{}: {error}; make a data directory with `govledger init --data {}`", directory.display(), data.display())))?;
-        let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "vkey")).collect();
+        let entries = std::fs::read_dir(&directory).map_err(|error| {
+            CliError::usage(format!(
+                "{}: {error}; make a data directory with `govledger init --data {}`",
+                directory.display(),
+                data.display()
+            ))
+        })?;
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "vkey"))
+            .collect();
         files.sort();
         Self::read(&files)
     }

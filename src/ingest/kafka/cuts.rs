@@ -63,9 +63,12 @@ impl Sizes {
         // Latest activity before the last cut, and the first after it.
         let since = last.map_or(none, |cut| cut.instant);
         let (mut before, mut after) = (none, None);
-        let mut see = |time: Time| match time <= since {
-            true => before = before.max(time),
-            false => after = Some(after.map_or(time, |first: Time| first.min(time))),
+        let mut see = |time: Time| {
+            if time <= since {
+                before = before.max(time);
+            } else {
+                after = Some(after.map_or(time, |first: Time| first.min(time)));
+            }
         };
         if report > none {
             see(report);
@@ -80,14 +83,12 @@ impl Sizes {
             }
         }
         let at_once = after.map(|first| first.ceil_to_seconds(CUT_SECONDS));
-        Ok(match last {
-            None => at_once,
-            Some(_) => {
-                let regular = next_instant(since, before);
-                let soon = at_once.map(|first| first.max(since.plus_seconds(CUT_SECONDS)));
-                Some(soon.map_or(regular, |soon| soon.min(regular)))
-            }
-        })
+        if last.is_none() {
+            return Ok(at_once);
+        }
+        let regular = next_instant(since, before);
+        let soon = at_once.map(|first| first.max(since.plus_seconds(CUT_SECONDS)));
+        Ok(Some(soon.map_or(regular, |soon| soon.min(regular))))
     }
 
     fn next_by_arrival(&self, last: Option<&Cut>, report: Time, now: Time) -> Option<Time> {

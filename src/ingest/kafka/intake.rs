@@ -60,7 +60,7 @@ pub(super) struct Intake {
 /// Records ready for the writer.
 enum Batch {
     Events(Vec<Incoming>),
-    Records(MetricsChunk),
+    Records(Box<MetricsChunk>),
 }
 
 /// While a partition is read.
@@ -261,7 +261,7 @@ impl Intake {
         (reading.next, reading.hole) = (next, hole);
         let batch = match self.target {
             Target::Governance => Batch::Events(events),
-            Target::Metrics(_) => Batch::Records(chunk),
+            Target::Metrics(_) => Batch::Records(Box::new(chunk)),
         };
         Ok(Some((batch, next)))
     }
@@ -272,7 +272,7 @@ impl Intake {
         self.runtime.spawn(async move {
             match (batch, target) {
                 (Batch::Records(chunk), Target::Metrics(number)) => {
-                    handle.append_metrics_waiting(number, chunk).await?;
+                    handle.append_metrics_waiting(number, *chunk).await?;
                 }
                 (Batch::Records(_), Target::Governance) => {}
                 (Batch::Events(events), _) => loop {
@@ -291,16 +291,15 @@ impl Intake {
     fn settle(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
         let Some(mut task) = reading.in_flight.take() else { return Ok(()) };
         let early = self.runtime.block_on(async { tokio::time::timeout(PAUSE_AFTER, &mut task).await });
-        let ended = match early {
-            Ok(ended) => ended,
-            Err(_) => {
-                let list = self.assigned(None)?;
-                reading.consumer.pause(&list).map_err(doing("a pause"))?;
-                tracing::debug!(ledger = self.ledger(), "kafka.paused: the writer is busy");
-                let ended = self.runtime.block_on(task);
-                reading.consumer.resume(&list).map_err(doing("a resumption"))?;
-                ended
-            }
+        let ended = if let Ok(ended) = early {
+            ended
+        } else {
+            let list = self.assigned(None)?;
+            reading.consumer.pause(&list).map_err(doing("a pause"))?;
+            tracing::info!(ledger = self.ledger(), "kafka.paused: the writer is busy");
+            let ended = self.runtime.block_on(task);
+            reading.consumer.resume(&list).map_err(doing("a resumption"))?;
+            ended
         };
         let stopped = |error: tokio::task::JoinError| SubmitError::Stopped(error.to_string());
         Ok(ended.map_err(stopped)??)
@@ -347,7 +346,7 @@ impl Intake {
                 lags.insert((self.place.topic.clone(), self.place.partition), i64::try_from(lag).unwrap_or(i64::MAX));
             }
             Err(error) => {
-                tracing::warn!(ledger = self.ledger(), %error, "kafka.unreachable: the partition's end is unknown")
+                tracing::warn!(ledger = self.ledger(), %error, "kafka.unreachable: the partition's end is unknown");
             }
         }
     }
@@ -386,17 +385,16 @@ fn header_after(message: &BorrowedMessage<'_>, next: u64, hole: Option<(u64, u64
 
 /// Whether an error ends the reading, so that the source is checked again. Others pass: the client reconnects by itself.
 fn ends_reading(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::MessageConsumptionFatal(_) => true,
-        KafkaError::MessageConsumption(code) | KafkaError::Global(code) => matches!(
-            code,
+    let of_the_source = matches!(
+        error.rdkafka_error_code(),
+        Some(
             RDKafkaErrorCode::AutoOffsetReset
                 | RDKafkaErrorCode::OffsetOutOfRange
                 | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::TopicAuthorizationFailed
-        ),
-        _ => false,
-    }
+        )
+    );
+    of_the_source || matches!(error, KafkaError::MessageConsumptionFatal(_))
 }

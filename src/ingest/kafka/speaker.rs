@@ -14,13 +14,13 @@ use super::error::KafkaIntakeError;
 use crate::clock::monotonic;
 use crate::domain::leaf::Header;
 use crate::domain::time::Time;
-use crate::sequencer::{Handle, ProduceError, Producer, Saying, Submission};
+use crate::sequencer::{Handle, Producer, Saying, Submission, SubmitError};
 
 /// How often it is looked whether a cut is due, where nothing else wakes the speaker.
 const TICK: Duration = Duration::from_millis(100);
 /// What was not read back after this long is produced again: longer each time, so that what is refused does not fill the topic.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
+const AGAIN_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Sayings of one record batch at the most.
 const SAYINGS_MAX: usize = 256;
 
@@ -142,7 +142,7 @@ impl Speaker {
     async fn say_unsaid(&mut self) -> Result<(), KafkaIntakeError> {
         let unsaid = match self.handle.unsaid().await {
             Ok(unsaid) => unsaid,
-            Err(crate::sequencer::SubmitError::Busy { .. }) => return Ok(()),
+            Err(SubmitError::Busy { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         self.said.retain(|sealed, _| unsaid.contains(sealed));
@@ -170,7 +170,6 @@ impl Speaker {
 pub(super) async fn produce(producer: &dyn Producer, sealed: Vec<String>) -> Result<(), KafkaIntakeError> {
     let items =
         sealed.into_iter().map(|sealed| Submission { header: Header::default(), body: sealed.into_bytes() }).collect();
-    let produced: Result<_, ProduceError> = producer.governance(items).await;
-    produced.map_err(crate::sequencer::SubmitError::from)?;
+    producer.governance(items).await.map_err(SubmitError::from)?;
     Ok(())
 }

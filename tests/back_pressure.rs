@@ -1,0 +1,62 @@
+//! More than the writer can take: callers are told when to come again, nothing that was answered is lost, memory stays flat.
+
+#![cfg(test)]
+
+mod support;
+
+use std::fmt::Write as _;
+
+use support::process::{Service, ServiceOptions, free_port, govledger};
+use support::scratch::Scratch;
+
+const CALLERS: usize = 24;
+const LINES: usize = 100;
+/// More than an entry holds, so that the writer keeps each line as a file of its own: slow, on purpose.
+const LINE_BYTES: usize = 70_000;
+
+fn events(caller: usize) -> String {
+    (0..LINES).fold(String::new(), |mut text, line| {
+        let filler = "x".repeat(LINE_BYTES);
+        writeln!(text, r#"{{"event_type":"note","artifact":{{"artifact_id":"s"}},"payload":{{"n":"{caller}-{line}","x":"{filler}"}}}}"#).unwrap();
+        text
+    })
+}
+
+/// Peak resident memory of a process, MiB.
+fn peak_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_again() {
+    let scratch = Scratch::new("back-pressure");
+    let (data, token) = (scratch.join("data"), scratch.join("token"));
+    let data = data.to_str().unwrap();
+    govledger(&["--data", data, "init", "--node", "test", "--token-out", token.to_str().unwrap()]).expect(0);
+    let port = free_port();
+    let arguments = ["--data", data, "serve", "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned);
+    let service = Service::start(ServiceOptions::new(arguments, port));
+    let admin = service.http().with_token(std::fs::read_to_string(&token).unwrap().trim());
+    let body = serde_json::json!({ "name": "pub", "roles": ["publisher", "auditor"], "token_sha256": govledger::domain::principal::token_sha256("glt_pub") });
+    admin.post("/v1/principals", &[("idempotency-key", "1")], body.to_string().as_bytes()).expect(200);
+    let publisher = service.http().with_token("glt_pub");
+
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let post = |caller| publisher.post("/v1/events", &[("content-type", "application/x-ndjson")], events(caller).as_bytes());
+        let callers: Vec<_> = (0..CALLERS).map(|caller| scope.spawn(move || post(caller))).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    let busy: Vec<_> = replies.iter().filter(|reply| reply.status == 503).collect();
+    // Every line is too large for an entry: kept, and refused as such.
+    let taken = replies.iter().filter(|reply| reply.status == 422).count();
+    assert_eq!(busy.len() + taken, CALLERS, "{:?}", replies.iter().map(|reply| reply.status).collect::<Vec<_>>());
+    assert!(!busy.is_empty() && taken > 0, "{} busy, {taken} taken", busy.len());
+    assert!(busy.iter().all(|reply| reply.header("retry-after").is_some()), "503 without Retry-After");
+    let rejected = publisher.get("/metrics").expect(200).text();
+    let kept = format!("govledger_rejected_total{{code=\"too_large\"}} {}", taken * LINES);
+    assert!(rejected.contains(&kept), "{kept} is not in\n{rejected}");
+    let peak = peak_mib(service.pid());
+    assert!(peak < 600, "{peak} MiB; {CALLERS} bodies of 7 MB, a queue of 64 MiB");
+}
