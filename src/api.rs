@@ -36,11 +36,12 @@ use crate::sequencer::Handle;
 use meters::Meters;
 pub use meters::{KafkaLag, LagRow};
 pub use openapi::openapi;
-pub use problem::Problem;
 use problem::Kind;
+pub use problem::Problem;
 pub use schemas::schemas;
 pub use types::{
-    CommandReply, EntriesAnswer, EntryAnswer, EntryRow, EventsReply, HealthAnswer, MetricsReply, PendingReply, ReadyAnswer, StreamEvent,
+    CommandReply, EntriesAnswer, EntryAnswer, EntryRow, EventsReply, HealthAnswer, MetricsReply, PendingReply,
+    ReadyAnswer, StreamEvent,
 };
 
 /// How the API is served.
@@ -104,7 +105,12 @@ impl ApiState {
     }
 
     /// The same, with somebody who knows how far the broker is ahead.
-    pub fn with_lag(handle: Handle, config: ApiConfig, local_token: Option<String>, lag: Option<Arc<dyn KafkaLag>>) -> Self {
+    pub fn with_lag(
+        handle: Handle,
+        config: ApiConfig,
+        local_token: Option<String>,
+        lag: Option<Arc<dyn KafkaLag>>,
+    ) -> Self {
         let entries = handle.shared().readers().values().map(ledger::Reader::size).sum();
         let (stopping, _) = watch::channel(false);
         Self(Arc::new(Inner {
@@ -167,7 +173,8 @@ impl ApiState {
 fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in routes::ROUTES {
-        let guarded = (route.handler)().route_layer(axum::middleware::from_fn_with_state((state.clone(), route), guard::guard));
+        let guarded =
+            (route.handler)().route_layer(axum::middleware::from_fn_with_state((state.clone(), route), guard::guard));
         router = router.route(route.path, guarded);
     }
     router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(state)
@@ -182,7 +189,11 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// Serves until `shutdown`; requests under way are finished, streams are ended.
-pub async fn serve(listener: tokio::net::TcpListener, state: ApiState, shutdown: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    state: ApiState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let sampler = tokio::spawn(meters::sample(state.clone()));
     let stopping = state.clone();
     let stop = async move {

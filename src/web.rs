@@ -45,14 +45,22 @@ async fn render(state: ApiState, paths: Vec<String>, make: impl FnOnce(&[Value])
 
 /// `/`.
 pub(crate) async fn overview(State(state): State<ApiState>) -> Response {
-    render(state, vec!["/v1/stacks".to_owned(), "/v1/alerts?state=firing".to_owned(), "/v1/waivers".to_owned()], pages::overview).await
+    render(
+        state,
+        vec!["/v1/stacks".to_owned(), "/v1/alerts?state=firing".to_owned(), "/v1/waivers".to_owned()],
+        pages::overview,
+    )
+    .await
 }
 
 /// `/stacks/{stack}`.
 pub(crate) async fn stack(State(state): State<ApiState>, Path(name): Path<String>) -> Response {
     let encoded = html::path_segment(&name);
     let path = |rest: &str| format!("/v1/stacks/{encoded}{rest}");
-    render(state, vec![path("/now"), path("/slo"), path("/timeline"), path("/manifest")], move |answers| pages::stack(&name, answers)).await
+    render(state, vec![path("/now"), path("/slo"), path("/timeline"), path("/manifest")], move |answers| {
+        pages::stack(&name, answers)
+    })
+    .await
 }
 
 /// `/waivers`.

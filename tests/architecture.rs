@@ -14,7 +14,7 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("sequencer", &["clock", "domain", "projection"]),
     ("ingest", &["clock", "domain", "projection", "sequencer"]),
     ("api", &["clock", "domain", "projection", "sequencer", "ingest", "web"]),
-    ("web", &["domain", "projection", "sequencer"]),
+    ("web", &["api", "domain", "projection", "sequencer"]),
     ("config", &["clock", "domain", "projection", "sequencer", "ingest", "api"]),
     ("cli", &["clock", "config", "domain", "projection", "sequencer", "ingest", "api", "web"]),
     ("notify", &["clock", "domain", "projection", "sequencer"]),

@@ -282,7 +282,7 @@ fn the_composed_service_records_from_kafka_and_is_watched() {
     let port = free_port();
     let config = scratch.write(
         "govledger.toml",
-        service_config(&kafka, alertmanager.url(), port, &scratch.join("data")),
+        service_config(&kafka, port, &scratch.join("data")),
     );
 
     govledger(&service_arguments("init", &config)).expect(0);
@@ -318,11 +318,8 @@ fn the_composed_service_records_from_kafka_and_is_watched() {
         },
     );
     assert_eq!(prometheus.targets()[0]["health"], "up");
-    assert_eq!(
-        prometheus.alerts(),
-        [Value::Null; 0],
-        "a healthy service raises nothing"
-    );
+    // The first evaluation may come before the first scrape: what it saw missing is withdrawn at the next.
+    wait_for("a healthy service raises nothing", Duration::from_secs(30), || prometheus.alerts().is_empty().then_some(()));
     check_exposition(&service.http());
     assert_eq!(service.terminate(), 0, "{}", service.log());
 }
@@ -436,10 +433,9 @@ fn service_arguments(service: &str, config: &Path) -> Vec<String> {
 }
 
 /// The service's configuration with the containers' names and places replaced by this machine's; each must occur.
-fn service_config(kafka: &Kafka, alertmanager: &str, port: u16, data: &Path) -> String {
+fn service_config(kafka: &Kafka, port: u16, data: &Path) -> String {
     let replacements = [
         ("kafka:9092", kafka.bootstrap()),
-        ("http://alertmanager:9093", alertmanager.to_owned()),
         ("0.0.0.0:8080", format!("127.0.0.1:{port}")),
         ("/var/lib/govledger", data.display().to_string()),
     ];

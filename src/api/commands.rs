@@ -19,7 +19,8 @@ use super::problem::{Kind, Problem};
 use super::types::CommandReply;
 use super::write::not_yet;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request, WaiverDecision, WaiverScope, command_id,
+    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request,
+    WaiverDecision, WaiverScope, command_id,
 };
 use crate::domain::event::Json as RawJson;
 use crate::domain::refusal::Refusal;
@@ -90,7 +91,9 @@ impl Order {
     async fn take(state: ApiState, caller: Caller, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            let detail = format!("send `Idempotency-Key` with a text of your choice of up to {KEY_BYTES_MAX} bytes; a repeat under it returns the first outcome");
+            let detail = format!(
+                "send `Idempotency-Key` with a text of your choice of up to {KEY_BYTES_MAX} bytes; a repeat under it returns the first outcome"
+            );
             return Err(Problem::new(Kind::IdempotencyKeyMissing, detail).field("Idempotency-Key"));
         }
         let body = match http::read(body, COMMAND_BYTES_MAX).await {
@@ -102,7 +105,8 @@ impl Order {
 
     /// The body as JSON; an empty one is an empty object.
     fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let text = std::str::from_utf8(&self.body).map_err(|error| Problem::new(Kind::InvalidBody, format!("byte {} is not UTF-8", error.valid_up_to())))?;
+        let text = std::str::from_utf8(&self.body)
+            .map_err(|error| Problem::new(Kind::InvalidBody, format!("byte {} is not UTF-8", error.valid_up_to())))?;
         let text = if text.trim().is_empty() { "{}" } else { text };
         serde_json::from_str(text).map_err(|error| {
             let refusal = Refusal::from_json(&error, text);
@@ -113,11 +117,18 @@ impl Order {
     async fn give(self, request: Request) -> Result<Response, Problem> {
         let allowed = request.roles();
         let Some(role) = self.caller.roles.iter().find(|role| allowed.contains(role)).copied() else {
-            return Err(Problem::new(Kind::Forbidden, format!("{} may not ask for {}", self.caller.name, request.event_type())));
+            return Err(Problem::new(
+                Kind::Forbidden,
+                format!("{} may not ask for {}", self.caller.name, request.event_type()),
+            ));
         };
         let id = command_id(&self.caller.name, &self.key);
         let (waiver, incident) = subject(&request);
-        let given = tokio::time::timeout(DECIDED_WITHIN, self.state.handle().command(&self.caller.name, role, &self.key, request.clone())).await;
+        let given = tokio::time::timeout(
+            DECIDED_WITHIN,
+            self.state.handle().command(&self.caller.name, role, &self.key, request.clone()),
+        )
+        .await;
         let outcome = match given {
             Ok(given) => given?.1,
             Err(_) => CommandOutcome::Pending,
@@ -132,8 +143,12 @@ impl Order {
 /// The waiver or incident that a request names.
 fn subject(request: &Request) -> (Option<String>, Option<String>) {
     match request {
-        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => (Some(decision.waiver.clone()), None),
-        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => (None, Some(note.incident.clone())),
+        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
+            (Some(decision.waiver.clone()), None)
+        }
+        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
+            (None, Some(note.incident.clone()))
+        }
         Request::WaiverRequest(_)
         | Request::IncidentOpen(_)
         | Request::EngineCondemn(_)
@@ -145,7 +160,13 @@ fn subject(request: &Request) -> (Option<String>, Option<String>) {
     }
 }
 
-fn decided(request: &Request, command_id: String, outcome: &Outcome, waiver: Option<String>, incident: Option<String>) -> Result<Response, Problem> {
+fn decided(
+    request: &Request,
+    command_id: String,
+    outcome: &Outcome,
+    waiver: Option<String>,
+    incident: Option<String>,
+) -> Result<Response, Problem> {
     if let Verdict::Refused(refusal) = &outcome.verdict {
         let kind = if refusal.field.as_deref() == Some("role") { Kind::RoleRefused } else { Kind::CommandRefused };
         let mut problem = Problem::refusal(kind, refusal).at(outcome.position);
@@ -191,7 +212,12 @@ async fn decide(input: Input, waiver: String, deciding: Deciding, body: Body) ->
     order.give(request).await
 }
 
-async fn work(input: Input, incident: String, request: fn(IncidentNote) -> Request, body: Body) -> Result<Response, Problem> {
+async fn work(
+    input: Input,
+    incident: String,
+    request: fn(IncidentNote) -> Request,
+    body: Body,
+) -> Result<Response, Problem> {
     let order = order(input, body).await?;
     let NoteBody { text } = order.json()?;
     if order.state.handle().shared().governance().incidents.get(&incident).is_none() {
@@ -200,7 +226,12 @@ async fn work(input: Input, incident: String, request: fn(IncidentNote) -> Reque
     order.give(request(IncidentNote { incident, text })).await
 }
 
-async fn judge(input: Input, stack: String, request: fn(EngineJudgement) -> Request, body: Body) -> Result<Response, Problem> {
+async fn judge(
+    input: Input,
+    stack: String,
+    request: fn(EngineJudgement) -> Request,
+    body: Body,
+) -> Result<Response, Problem> {
     let order = order(input, body).await?;
     let JudgementBody { engine_hash, reason } = order.json()?;
     order.give(request(EngineJudgement { stack, engine_hash, reason })).await
@@ -236,7 +267,11 @@ pub(crate) async fn incident_open(input: Input, body: Body) -> Result<Response, 
 }
 
 /// `POST /v1/incidents/{id}/acknowledge`.
-pub(crate) async fn incident_acknowledge(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn incident_acknowledge(
+    Path(id): Path<String>,
+    input: Input,
+    body: Body,
+) -> Result<Response, Problem> {
     work(input, id, Request::IncidentAcknowledge, body).await
 }
 
@@ -272,7 +307,9 @@ pub(crate) async fn enroll(input: Input, body: Body) -> Result<Response, Problem
     let order = order(input, body).await?;
     let enroll: PrincipalEnroll = order.json()?;
     if enroll.name == super::guard::LOCAL {
-        return Err(Problem::new(Kind::InvalidBody, "the name `local` stands for the data directory's owner").field("name"));
+        return Err(
+            Problem::new(Kind::InvalidBody, "the name `local` stands for the data directory's owner").field("name")
+        );
     }
     order.give(Request::PrincipalEnroll(enroll)).await
 }

@@ -47,7 +47,15 @@ impl Filter {
 
 /// An entry as a row: what it says of itself, and what it counts for.
 pub(super) fn row(state: &ApiState, ledger: &str, position: u64, entry: &[u8]) -> EntryRow {
-    let mut row = EntryRow { position, time: Time::default(), event_type: None, stack: None, engine_hash: None, actor: None, verdict: Verdict::Admitted };
+    let mut row = EntryRow {
+        position,
+        time: Time::default(),
+        event_type: None,
+        stack: None,
+        engine_hash: None,
+        actor: None,
+        verdict: Verdict::Admitted,
+    };
     let leaf = match leaf::split(entry) {
         Ok(leaf) => leaf,
         Err(error) => {
@@ -101,14 +109,20 @@ pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Json
 fn listed(state: &ApiState, uri: &Uri) -> Result<EntriesAnswer, Problem> {
     let query = Query::of(uri, &["ledger", "type", "stack", "from", "to", "after", "limit"])?;
     let name = query.get("ledger").unwrap_or("governance").to_owned();
-    let filter = Filter { event_type: query.get("type").map(str::to_owned), stack: query.get("stack").map(str::to_owned), from: query.time("from")?, to: query.time("to")? };
+    let filter = Filter {
+        event_type: query.get("type").map(str::to_owned),
+        stack: query.get("stack").map(str::to_owned),
+        from: query.time("from")?,
+        to: query.time("to")?,
+    };
     let limit = query.parsed("limit", "a number")?.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
     let after: Option<u64> = query.parsed("after", "a position")?;
     let reader = reader(state, &name)?;
     // One checkpoint for the whole answer: size and root belong together.
     let checkpoint = reader.checkpoint();
     let governed = name == "governance";
-    let size = if governed { state.handle().shared().governance().size.min(checkpoint.size()) } else { checkpoint.size() };
+    let size =
+        if governed { state.handle().shared().governance().size.min(checkpoint.size()) } else { checkpoint.size() };
     let mut start = after.map_or(0, |after| after.saturating_add(1)).min(size);
     if let Some(from) = filter.from.filter(|_| governed) {
         // Governance times never go back, so the first entry of a time is found without reading those before.
@@ -134,11 +148,21 @@ fn listed(state: &ApiState, uri: &Uri) -> Result<EntriesAnswer, Problem> {
             ControlFlow::Continue(())
         })?;
     }
-    Ok(EntriesAnswer { size: checkpoint.size(), root: checkpoint.root().to_string(), ledger: name, entries, next, as_of: present(state)? })
+    Ok(EntriesAnswer {
+        size: checkpoint.size(),
+        root: checkpoint.root().to_string(),
+        ledger: name,
+        entries,
+        next,
+        as_of: present(state)?,
+    })
 }
 
 /// `/v1/entries/{ledger}/{position}`.
-pub(crate) async fn one(State(state): State<ApiState>, Path((ledger, position)): Path<(String, String)>) -> Result<Json<EntryAnswer>, Problem> {
+pub(crate) async fn one(
+    State(state): State<ApiState>,
+    Path((ledger, position)): Path<(String, String)>,
+) -> Result<Json<EntryAnswer>, Problem> {
     let position = parse_position(&position)?;
     Ok(Json(tokio::task::spawn_blocking(move || whole(&state, ledger, position)).await??))
 }
@@ -172,7 +196,11 @@ fn whole(state: &ApiState, ledger: String, position: u64) -> Result<EntryAnswer,
 
 /// `/v1/entries/{ledger}/{position}/proof`: a tlog-proof file. At an earlier size the checkpoint is signed anew; the
 /// signature is deterministic, so it is the one that was published then.
-pub(crate) async fn proof(State(state): State<ApiState>, Path((ledger, position)): Path<(String, String)>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn proof(
+    State(state): State<ApiState>,
+    Path((ledger, position)): Path<(String, String)>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let position = parse_position(&position)?;
     let size: Option<u64> = Query::of(&uri, &["size"])?.parsed("size", "a number")?;
     let text = tokio::task::spawn_blocking(move || prove(&state, &ledger, position, size)).await??;

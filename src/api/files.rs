@@ -21,7 +21,9 @@ use super::guard::Caller;
 use super::problem::{Kind, Problem};
 use super::read::Query;
 use super::write::body_of;
-use crate::ingest::file::{FileIdentity, FileKind, FileSource, Report, append_lines, first_line_sha256, ingest_recorded};
+use crate::ingest::file::{
+    FileIdentity, FileKind, FileSource, Report, append_lines, first_line_sha256, ingest_recorded,
+};
 use crate::ingest::http::{BodyError, innermost};
 
 /// The line that lists a backfill's files.
@@ -53,19 +55,30 @@ pub(crate) async fn lines(
     let from_line: u64 = query.parsed("from_line", "a line number from 1")?.unwrap_or(1).max(1);
     let bytes = body_of(&state, &headers, body).await?;
     if from_line == 1 {
-        let first = bytes.split(|byte| *byte == b'\n').find(|line| !line.iter().all(u8::is_ascii_whitespace)).unwrap_or_default();
+        let first = bytes
+            .split(|byte| *byte == b'\n')
+            .find(|line| !line.iter().all(u8::is_ascii_whitespace))
+            .unwrap_or_default();
         let found = first_line_sha256(first);
         if found != sha256 {
-            return Err(Problem::invalid("first_line_sha256", format!("the first line's SHA-256 is {found}, not {sha256}")));
+            return Err(Problem::invalid(
+                "first_line_sha256",
+                format!("the first line's SHA-256 is {found}, not {sha256}"),
+            ));
         }
     }
     let identity = FileIdentity { name, first_line_sha256: sha256, kind };
     // Reading what is there for comparison blocks; the runtime's own threads are for waiting.
-    let report = run_blocking(move || async move { append_lines(state.handle(), &identity, from_line, &bytes, Some(&caller.name)).await }).await??;
+    let report = run_blocking(move || async move {
+        append_lines(state.handle(), &identity, from_line, &bytes, Some(&caller.name)).await
+    })
+    .await??;
     Ok(Json(report))
 }
 
-async fn run_blocking<T: Send + 'static, F: Future<Output = T>>(make: impl FnOnce() -> F + Send + 'static) -> Result<T, tokio::task::JoinError> {
+async fn run_blocking<T: Send + 'static, F: Future<Output = T>>(
+    make: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(make())).await
 }
@@ -102,8 +115,12 @@ pub(crate) async fn backfill(State(state): State<ApiState>, uri: Uri, body: Body
     let spool = Spool(make_private(&directory)?);
     let mut source = Source { stream: Box::pin(body.into_data_stream()), rest: Bytes::new(), got: 0 };
     let manifest = source.line().await?;
-    let files: Vec<BackfillFile> = serde_json::from_slice(&manifest)
-        .map_err(|error| Problem::new(Kind::InvalidBody, format!("the first line is not [{{\"name\", \"bytes\"}}…]: {error}; nothing was recorded")))?;
+    let files: Vec<BackfillFile> = serde_json::from_slice(&manifest).map_err(|error| {
+        Problem::new(
+            Kind::InvalidBody,
+            format!("the first line is not [{{\"name\", \"bytes\"}}…]: {error}; nothing was recorded"),
+        )
+    })?;
     check_manifest(&files, state.config().backfill_bytes_max)?;
     let mut sources = Vec::new();
     for (index, file) in files.into_iter().enumerate() {
@@ -122,7 +139,10 @@ pub(crate) async fn backfill(State(state): State<ApiState>, uri: Uri, body: Body
 
 fn check_manifest(files: &[BackfillFile], max: u64) -> Result<(), Problem> {
     if files.is_empty() || files.len() > FILES_MAX {
-        return Err(Problem::new(Kind::InvalidBody, format!("the first line lists {} files; 1 to {FILES_MAX} are taken", files.len())));
+        return Err(Problem::new(
+            Kind::InvalidBody,
+            format!("the first line lists {} files; 1 to {FILES_MAX} are taken", files.len()),
+        ));
     }
     let total = files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes)).unwrap_or(u64::MAX);
     if total > max {
@@ -134,7 +154,11 @@ fn check_manifest(files: &[BackfillFile], max: u64) -> Result<(), Problem> {
 fn make_private(directory: &FsPath) -> Result<PathBuf, Problem> {
     // A spool of this number can only be left over from a process that was killed.
     let _ = std::fs::remove_dir_all(directory);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| Problem::internal(&error))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| Problem::internal(&error))?;
     Ok(directory.to_owned())
 }
 
@@ -172,7 +196,10 @@ impl Source {
             }
             line.extend_from_slice(&self.rest);
             if line.len() > MANIFEST_BYTES_MAX {
-                return Err(Problem::new(Kind::InvalidBody, format!("the first line is longer than {MANIFEST_BYTES_MAX} bytes; nothing was recorded")));
+                return Err(Problem::new(
+                    Kind::InvalidBody,
+                    format!("the first line is longer than {MANIFEST_BYTES_MAX} bytes; nothing was recorded"),
+                ));
             }
             self.more().await?;
         }

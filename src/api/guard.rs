@@ -38,14 +38,22 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let text = value.to_str().ok().and_then(|text| text.split_once(' '));
     match text {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && token.len() <= TOKEN_BYTES_MAX => Ok(Some(token.trim())),
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && token.len() <= TOKEN_BYTES_MAX =>
+        {
+            Ok(Some(token.trim()))
+        }
         _ => Err(Problem::new(Kind::Unauthenticated, "Authorization is not `Bearer TOKEN`")),
     }
 }
 
 /// Who shows this token, by the governance ledger as it is now.
 pub(crate) fn caller_of(state: &ApiState, sha256: &str) -> Option<Caller> {
-    let known = |name: &str, roles: BTreeSet<Role>| Caller { name: name.to_owned(), roles, token_sha256: Some(sha256.to_owned()) };
+    let known = |name: &str, roles: BTreeSet<Role>| Caller {
+        name: name.to_owned(),
+        roles,
+        token_sha256: Some(sha256.to_owned()),
+    };
     if state.local_token_sha256() == Some(sha256) {
         return Some(known(LOCAL, LOCAL_ROLES.into()));
     }
@@ -63,7 +71,8 @@ fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Option<Caller>,
 
 /// Whether `caller` may use `route`.
 fn allow(state: &ApiState, route: &Route, caller: Option<&Caller>) -> Result<(), Problem> {
-    let needs_token = || Problem::new(Kind::Unauthenticated, "send `Authorization: Bearer TOKEN`; `govledger token` makes one");
+    let needs_token =
+        || Problem::new(Kind::Unauthenticated, "send `Authorization: Bearer TOKEN`; `govledger token` makes one");
     match (route.access, caller) {
         (Access::Public, _) => Ok(()),
         (Access::Read, None) if state.config().open_reads => Ok(()),
@@ -81,7 +90,11 @@ fn allow(state: &ApiState, route: &Route, caller: Option<&Caller>) -> Result<(),
 }
 
 /// The middleware of one route.
-pub(crate) async fn guard(State((state, route)): State<(ApiState, &'static Route)>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State((state, route)): State<(ApiState, &'static Route)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = guarded(&state, route, request, next).await;
     state.meters().count_request(route.path, response.status().as_u16());
     secure(route, response.headers_mut());
@@ -109,7 +122,9 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
     match tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS_MAX), next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let detail = format!("no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key");
+            let detail = format!(
+                "no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key"
+            );
             Problem::new(Kind::Timeout, detail).into_response()
         }
     }
@@ -126,7 +141,10 @@ fn secure(route: &Route, headers: &mut HeaderMap) {
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::CACHE_CONTROL, "no-store");
     if route.is_page {
-        set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'");
+        set(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+        );
         set(header::X_FRAME_OPTIONS, "DENY");
         set(header::REFERRER_POLICY, "no-referrer");
     }

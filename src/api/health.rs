@@ -13,7 +13,11 @@ use super::types::{HealthAnswer, ReadyAnswer};
 
 /// `/healthz`: 200 while the writer runs; after an I/O error only a restart helps, so 503 asks for one.
 pub(crate) async fn health(State(state): State<ApiState>) -> Response {
-    let (status, word) = if state.handle().shared().is_poisoned() { (StatusCode::SERVICE_UNAVAILABLE, "writer_stopped") } else { (StatusCode::OK, "ok") };
+    let (status, word) = if state.handle().shared().is_poisoned() {
+        (StatusCode::SERVICE_UNAVAILABLE, "writer_stopped")
+    } else {
+        (StatusCode::OK, "ok")
+    };
     (status, Json(HealthAnswer { status: word.to_owned() })).into_response()
 }
 

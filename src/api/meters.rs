@@ -142,7 +142,11 @@ pub(crate) fn text(state: &ApiState) -> String {
     rules(state, &mut registry);
     let meters = state.meters();
     registry.register("govledger_batch_entries", "Entries of each committed batch", meters.batch_entries.clone());
-    registry.register("govledger_commit_seconds", "From the first write of a batch to the end of its sync", meters.commit_seconds.clone());
+    registry.register(
+        "govledger_commit_seconds",
+        "From the first write of a batch to the end of its sync",
+        meters.commit_seconds.clone(),
+    );
     registry.register("govledger_http_requests", "Answers, by route pattern and status", meters.requests.clone());
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -152,7 +156,8 @@ pub(crate) fn text(state: &ApiState) -> String {
 
 /// From OpenMetrics to the older text format, which every reader takes: counters are named in full, and there is no end mark.
 fn as_prometheus_text(open_metrics: &str) -> String {
-    let counters: Vec<&str> = open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let counters: Vec<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines().filter(|line| *line != "# EOF") {
         let mut words = line.splitn(4, ' ');
@@ -160,7 +165,13 @@ fn as_prometheus_text(open_metrics: &str) -> String {
             (Some("#"), Some(keyword), Some(name), Some(rest)) if counters.contains(&name) => {
                 text.extend(["# ", keyword, " ", name, "_total ", rest]);
             }
-            _ => text.push_str(line),
+            _ => match line.split_once("{} ") {
+                // A series without labels.
+                Some((name, value)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+                    text.extend([name, " ", value]);
+                }
+                _ => text.push_str(line),
+            },
         }
         text.push('\n');
     }
@@ -210,12 +221,29 @@ fn ledgers(state: &ApiState, registry: &mut Registry) {
 fn writer(state: &ApiState, registry: &mut Registry) {
     let shared = state.handle().shared();
     let status = &shared.status;
-    set(&gauges(registry, "govledger_build_info", "Always 1"), vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
-    set(&gauges(registry, "govledger_writer_poisoned", "1 after an I/O error: only a restart recovers"), Vec::new(), f64::from(u8::from(shared.is_poisoned())));
-    set(&gauges(registry, "govledger_queue_entries", "Submissions waiting for the writer"), Vec::new(), as_f64(status.queued.load(Ordering::Relaxed)));
-    let alarms = counters(registry, "govledger_integrity_alarms", "Roots, offsets or alerts that this node does not derive itself");
+    set(
+        &gauges(registry, "govledger_build_info", "Always 1"),
+        vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
+        1.0,
+    );
+    set(
+        &gauges(registry, "govledger_writer_poisoned", "1 after an I/O error: only a restart recovers"),
+        Vec::new(),
+        f64::from(u8::from(shared.is_poisoned())),
+    );
+    set(
+        &gauges(registry, "govledger_queue_entries", "Submissions waiting for the writer"),
+        Vec::new(),
+        as_f64(status.queued.load(Ordering::Relaxed)),
+    );
+    let alarms = counters(
+        registry,
+        "govledger_integrity_alarms",
+        "Roots, offsets or alerts that this node does not derive itself",
+    );
     alarms.get_or_create(&Vec::new()).inc_by(status.integrity_alarms.load(Ordering::Relaxed));
-    let stopped = gauges(registry, "govledger_intake_stopped", "1 where intake of this partition waits for an operator");
+    let stopped =
+        gauges(registry, "govledger_intake_stopped", "1 where intake of this partition waits for an operator");
     for partition in status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).keys() {
         set(&stopped, vec![("partition", partition.clone())], 1.0);
     }
@@ -234,10 +262,20 @@ fn writer(state: &ApiState, registry: &mut Registry) {
     };
     let by_code = counters(registry, "govledger_rejected", "Entries refused, by code");
     for code in Code::ALL {
-        by_code.get_or_create(&vec![("code", code.as_str().to_owned())]).inc_by(rejected.get(&code).copied().unwrap_or_default());
+        by_code
+            .get_or_create(&vec![("code", code.as_str().to_owned())])
+            .inc_by(rejected.get(&code).copied().unwrap_or_default());
     }
-    set(&gauges(registry, "govledger_last_cut_time_seconds", "The instant of the last cut"), Vec::new(), seconds(last_cut.unwrap_or_default()));
-    set(&gauges(registry, "govledger_evaluated_through_time_seconds", "The last cut that names no partition missing"), Vec::new(), seconds(through.unwrap_or_default()));
+    set(
+        &gauges(registry, "govledger_last_cut_time_seconds", "The instant of the last cut"),
+        Vec::new(),
+        seconds(last_cut.unwrap_or_default()),
+    );
+    set(
+        &gauges(registry, "govledger_evaluated_through_time_seconds", "The last cut that names no partition missing"),
+        Vec::new(),
+        seconds(through.unwrap_or_default()),
+    );
 }
 
 fn rules(state: &ApiState, registry: &mut Registry) {
@@ -251,14 +289,25 @@ fn rules(state: &ApiState, registry: &mut Registry) {
         names.iter().flat_map(|name| slo.slo_rows(name)).collect()
     };
     for row in rows.into_iter().filter(|row| row.state != RowState::Disabled) {
-        let labels = || vec![("stack", row.stack.clone()), ("engine", row.engine_hash.clone()), ("rule", row.rule.as_str().to_owned())];
+        let labels = || {
+            vec![
+                ("stack", row.stack.clone()),
+                ("engine", row.engine_hash.clone()),
+                ("rule", row.rule.as_str().to_owned()),
+            ]
+        };
         if let Some(value) = row.value.as_deref().and_then(|value| value.parse().ok()) {
             set(&values, labels(), value);
         }
         if let Some(threshold) = row.threshold.and_then(|threshold| threshold.to_string().parse().ok()) {
             set(&thresholds, labels(), threshold);
         }
-        for (name, holds) in [("met", RowState::Met), ("pending", RowState::Pending), ("firing", RowState::Firing), ("no_verdict", RowState::NoVerdict)] {
+        for (name, holds) in [
+            ("met", RowState::Met),
+            ("pending", RowState::Pending),
+            ("firing", RowState::Firing),
+            ("no_verdict", RowState::NoVerdict),
+        ] {
             let mut labels = labels();
             labels.push(("state", name.to_owned()));
             set(&states, labels, f64::from(u8::from(row.state == holds)));
@@ -268,7 +317,10 @@ fn rules(state: &ApiState, registry: &mut Registry) {
     let mut counts: BTreeMap<Labels, u64> = BTreeMap::new();
     for recorded in governance.alerts.oldest_first() {
         let alert = recorded.alert;
-        let severity = serde_json::to_value(alert.severity).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+        let severity = serde_json::to_value(alert.severity)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let labels = vec![("stack", alert.stack), ("rule", alert.rule.as_str().to_owned()), ("severity", severity)];
         *counts.entry(labels).or_default() += u64::from(alert.state == AlertState::Firing);
     }

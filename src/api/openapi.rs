@@ -3,6 +3,7 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
+use super::problem::Kind;
 use super::routes::{Access, Content, ROUTES, Route};
 use super::schemas::api_definitions;
 
@@ -21,6 +22,13 @@ pub fn openapi() -> Value {
             methods.insert(route.method.to_owned(), operation(route));
         }
     }
+    let problems: Vec<Value> = Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            let (status, code, title) = kind.parts();
+            json!({ "code": code, "status": status.as_u16(), "title": title })
+        })
+        .collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -30,6 +38,7 @@ pub fn openapi() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" }
         },
         "paths": paths,
+        "x-problems": problems,
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
             "schemas": api_definitions()
@@ -39,7 +48,11 @@ pub fn openapi() -> Value {
 
 fn operation(route: &Route) -> Value {
     let names = |name: &str, place: &str| json!({ "name": name, "in": place, "required": place == "path", "schema": { "type": "string" } });
-    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| names(name.trim_start_matches('*'), "path"));
+    let in_path = route
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| names(name.trim_start_matches('*'), "path"));
     let in_query = route.query.split_whitespace().map(|name| names(name, "query"));
     let mut parameters: Vec<Value> = in_path.chain(in_query).collect();
     if route.is_command {
@@ -78,7 +91,9 @@ fn operation_id(route: &Route) -> String {
 fn content(content: Content) -> Value {
     match content {
         Content::None => json!({}),
-        Content::Json(name) => json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } } }),
+        Content::Json(name) => {
+            json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } } })
+        }
         Content::Other(media_type) => json!({ (media_type): { "schema": { "type": "string" } } }),
     }
 }

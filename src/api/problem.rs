@@ -73,23 +73,33 @@ impl Kind {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "A token is needed"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "None of your roles may do this"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method")
+            }
             Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter cannot be read"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "The body cannot be read"),
             Self::EmptyBody => (StatusCode::BAD_REQUEST, "empty_body", "The body is empty"),
             Self::TruncatedBody => (StatusCode::BAD_REQUEST, "truncated_body", "The upload was cut off"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::UnsupportedEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", "The encoding is not taken"),
-            Self::IdempotencyKeyMissing => (StatusCode::BAD_REQUEST, "idempotency_key_missing", "A command needs an Idempotency-Key"),
+            Self::UnsupportedEncoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", "The encoding is not taken")
+            }
+            Self::IdempotencyKeyMissing => {
+                (StatusCode::BAD_REQUEST, "idempotency_key_missing", "A command needs an Idempotency-Key")
+            }
             Self::EventsRefused => (StatusCode::UNPROCESSABLE_ENTITY, "events_refused", "Recorded, and without effect"),
             Self::CommandRefused => (StatusCode::CONFLICT, "command_refused", "Decided against"),
             Self::RoleRefused => (StatusCode::FORBIDDEN, "role_refused", "Decided against: the role does not allow it"),
             Self::IntakeRefused => (StatusCode::UNPROCESSABLE_ENTITY, "intake_refused", "The file cannot be taken"),
             Self::IntakeConflict => (StatusCode::CONFLICT, "intake_conflict", "The file contradicts the ledger"),
-            Self::FiguresUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "figures_unavailable", "The metrics ledgers are not at hand"),
+            Self::FiguresUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "figures_unavailable", "The metrics ledgers are not at hand")
+            }
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is under way"),
             Self::WriterStopped => (StatusCode::SERVICE_UNAVAILABLE, "writer_stopped", "The writer has stopped"),
-            Self::BrokerUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker did not confirm"),
+            Self::BrokerUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker did not confirm")
+            }
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed here"),
         }
@@ -260,7 +270,9 @@ impl From<ledger::Error> for Problem {
     fn from(error: ledger::Error) -> Self {
         use ledger::Error as E;
         match &error {
-            E::Position { .. } | E::Size { .. } | E::NoTile { .. } | E::NoBlob { .. } | E::TilePath(_) => Self::new(Kind::NotFound, error.to_string()),
+            E::Position { .. } | E::Size { .. } | E::NoTile { .. } | E::NoBlob { .. } | E::TilePath(_) => {
+                Self::new(Kind::NotFound, error.to_string())
+            }
             E::Io { .. }
             | E::Damage(_)
             | E::Poisoned { .. }
@@ -282,9 +294,13 @@ impl From<ledger::Error> for Problem {
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match &error {
-            SubmitError::Busy { retry_after_s } => Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Busy, error.to_string()) },
+            SubmitError::Busy { retry_after_s } => {
+                Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Busy, error.to_string()) }
+            }
             SubmitError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
-            SubmitError::Produce(_) => Self { retry_after_s: Some(1), ..Self::new(Kind::BrokerUnavailable, error.to_string()) },
+            SubmitError::Produce(_) => {
+                Self { retry_after_s: Some(1), ..Self::new(Kind::BrokerUnavailable, error.to_string()) }
+            }
             SubmitError::NotYet => Self::new(Kind::Timeout, error.to_string()),
             SubmitError::Sequencer(inner) => Self::internal(inner),
         }
@@ -297,9 +313,15 @@ impl From<IngestError> for Problem {
             IngestError::Submit(error) => error.into(),
             IngestError::Sequencer(error) => error.into(),
             IngestError::Read { .. } => Self::internal(&error),
-            IngestError::Unclassified { .. } | IngestError::NoTime { .. } | IngestError::AfterUntil { .. } => Self::new(Kind::IntakeRefused, error.to_string()),
-            IngestError::Differs { position, .. } => Self { by_position: Some(position), ..Self::new(Kind::IntakeConflict, error.to_string()) },
-            IngestError::BehindCut { .. } | IngestError::RecordedNeedsEmbedded => Self::new(Kind::IntakeConflict, error.to_string()),
+            IngestError::Unclassified { .. } | IngestError::NoTime { .. } | IngestError::AfterUntil { .. } => {
+                Self::new(Kind::IntakeRefused, error.to_string())
+            }
+            IngestError::Differs { position, .. } => {
+                Self { by_position: Some(position), ..Self::new(Kind::IntakeConflict, error.to_string()) }
+            }
+            IngestError::BehindCut { .. } | IngestError::RecordedNeedsEmbedded => {
+                Self::new(Kind::IntakeConflict, error.to_string())
+            }
         }
     }
 }

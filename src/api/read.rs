@@ -24,9 +24,13 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     /// Of a URI; a parameter outside `known` is an error, so that a misspelt filter is not passed over.
     pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
-        let pairs: Vec<(String, String)> = axum::extract::Query::try_from_uri(uri).map(|query| query.0).map_err(|error| Problem::invalid("query", error.to_string()))?;
+        let pairs: Vec<(String, String)> = axum::extract::Query::try_from_uri(uri)
+            .map(|query| query.0)
+            .map_err(|error| Problem::invalid("query", error.to_string()))?;
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(Problem::invalid(name, format!("unknown parameter {name:?}; known are {}", known.join(", ")))),
+            Some((name, _)) => {
+                Err(Problem::invalid(name, format!("unknown parameter {name:?}; known are {}", known.join(", "))))
+            }
             None => Ok(Self(pairs)),
         }
     }
@@ -36,7 +40,8 @@ impl Query {
     }
 
     pub(crate) fn parsed<T: std::str::FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, Problem> {
-        let parse = |text: &str| text.parse().map_err(|_| Problem::invalid(name, format!("{name} is {text:?}, not {what}")));
+        let parse =
+            |text: &str| text.parse().map_err(|_| Problem::invalid(name, format!("{name} is {text:?}, not {what}")));
         self.get(name).map(parse).transpose()
     }
 
@@ -51,12 +56,20 @@ fn size_as_of(state: &ApiState, text: &str) -> Result<u64, Problem> {
     let present = shared.governance().size;
     if let Ok(position) = text.parse::<u64>() {
         if position >= present {
-            return Err(Problem::invalid("as_of", format!("as_of is entry {position}; the governance ledger has {present} entries, the last is {}", present.saturating_sub(1))));
+            return Err(Problem::invalid(
+                "as_of",
+                format!(
+                    "as_of is entry {position}; the governance ledger has {present} entries, the last is {}",
+                    present.saturating_sub(1)
+                ),
+            ));
         }
         return Ok(position + 1);
     }
     // A `+` in a query means a space; a time with an offset is often pasted as it is.
-    let time: Time = text.replace(' ', "+").parse().map_err(|_| Problem::invalid("as_of", format!("as_of is {text:?}, neither a position nor an RFC 3339 time")))?;
+    let time: Time = text.replace(' ', "+").parse().map_err(|_| {
+        Problem::invalid("as_of", format!("as_of is {text:?}, neither a position nor an RFC 3339 time"))
+    })?;
     Ok(shared.size_at(time)?)
 }
 
@@ -64,7 +77,9 @@ fn size_as_of(state: &ApiState, text: &str) -> Result<u64, Problem> {
 pub(crate) fn ask(state: &ApiState, uri: &Uri) -> Result<(Asked, Answer), Problem> {
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     let asked = Asked::parse(path).map_err(|error| Problem::invalid("query", error.to_string()))?;
-    let query: Vec<(String, String)> = axum::extract::Query::try_from_uri(uri).map(|query| query.0).map_err(|error| Problem::invalid("query", error.to_string()))?;
+    let query: Vec<(String, String)> = axum::extract::Query::try_from_uri(uri)
+        .map(|query| query.0)
+        .map_err(|error| Problem::invalid("query", error.to_string()))?;
     let as_of = query.iter().find(|(name, _)| name == "as_of").map(|(_, value)| value.as_str());
     let shared = state.handle().shared();
     let answer = match as_of {
@@ -89,7 +104,9 @@ pub(crate) async fn answer(State(state): State<ApiState>, uri: Uri) -> Result<Re
         None => "unknown",
     });
     let mut response = (status, Json(answer.body)).into_response();
-    response.headers_mut().insert("govledger-answer", HeaderValue::from_static(if answer.negative { "no" } else { "yes" }));
+    response
+        .headers_mut()
+        .insert("govledger-answer", HeaderValue::from_static(if answer.negative { "no" } else { "yes" }));
     if let Some(gate) = gate {
         response.headers_mut().insert("govledger-gate", HeaderValue::from_static(gate));
     }
@@ -108,7 +125,8 @@ pub(crate) fn present(state: &ApiState) -> Result<AsOf, Problem> {
 pub(crate) fn reader(state: &ApiState, name: &str) -> Result<ledger::Reader, Problem> {
     state.handle().shared().reader(name).ok_or_else(|| {
         let names: Vec<String> = state.handle().shared().readers().into_keys().collect();
-        Problem::new(Kind::NotFound, format!("there is no ledger {name:?}; there are {}", names.join(", "))).field("ledger")
+        Problem::new(Kind::NotFound, format!("there is no ledger {name:?}; there are {}", names.join(", ")))
+            .field("ledger")
     })
 }
 
@@ -124,16 +142,24 @@ pub(crate) async fn rejected(State(state): State<ApiState>, uri: Uri) -> Result<
     let limit = query.parsed("limit", "a number")?.unwrap_or(REJECTED_LIMIT).clamp(1, REJECTED_LIMIT);
     if name == "governance" {
         let more = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        let plain: Uri = format!("/v1/rejected?limit={limit}{more}").parse().map_err(|_| Problem::invalid("query", "not a query"))?;
+        let plain: Uri = format!("/v1/rejected?limit={limit}{more}")
+            .parse()
+            .map_err(|_| Problem::invalid("query", "not a query"))?;
         return answer(State(state), plain).await;
     }
     let rows = tokio::task::spawn_blocking(move || metrics_rejected(&state, &name, after, limit)).await??;
     Ok(Json(rows).into_response())
 }
 
-fn metrics_rejected(state: &ApiState, name: &str, after: Option<u64>, limit: usize) -> Result<MetricsRejected, Problem> {
+fn metrics_rejected(
+    state: &ApiState,
+    name: &str,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<MetricsRejected, Problem> {
     let reader = reader(state, name)?;
-    let number = metrics_number(name).ok_or_else(|| Problem::invalid("ledger", format!("{name:?} is no ledger of metrics")))?;
+    let number =
+        metrics_number(name).ok_or_else(|| Problem::invalid("ledger", format!("{name:?} is no ledger of metrics")))?;
     let from = after.map_or(0, |after| after + 1);
     let mut positions: Vec<u64> = {
         let metrics = state.handle().shared().metrics();
@@ -151,11 +177,19 @@ fn metrics_rejected(state: &ApiState, name: &str, after: Option<u64>, limit: usi
         }
     }
     let cursor = after.map(|after| format!("&after={after}")).unwrap_or_default();
-    Ok(MetricsRejected { rejected, next, asked: format!("/v1/rejected?ledger={name}{cursor}&limit={limit}"), as_of: present(state)? })
+    Ok(MetricsRejected {
+        rejected,
+        next,
+        asked: format!("/v1/rejected?ledger={name}{cursor}&limit={limit}"),
+        as_of: present(state)?,
+    })
 }
 
 /// A record too large for an entry, by the SHA-256 that its entry states.
-pub(crate) async fn blob(State(state): State<ApiState>, axum::extract::Path(sha256): axum::extract::Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn blob(
+    State(state): State<ApiState>,
+    axum::extract::Path(sha256): axum::extract::Path<String>,
+) -> Result<Response, Problem> {
     let hash = ledger::Hash::from_hex(&sha256).map_err(|error| Problem::invalid("sha256", error.to_string()))?;
     let blobs = state.handle().data_dir().blobs();
     let bytes = tokio::task::spawn_blocking(move || ledger::blob::get(&blobs, &hash)).await??;

@@ -85,7 +85,13 @@ const fn asked(path: &'static str, query: &'static str, response: &'static str, 
     Route { query, response: Content::Json(response), ..base("get", path, summary, || get(read::answer)) }
 }
 
-const fn read(path: &'static str, query: &'static str, response: Content, summary: &'static str, handler: Handler) -> Route {
+const fn read(
+    path: &'static str,
+    query: &'static str,
+    response: Content,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
     Route { query, response, ..base("get", path, summary, handler) }
 }
 
@@ -97,11 +103,30 @@ const fn page(path: &'static str, summary: &'static str, handler: Handler) -> Ro
     Route { is_page: true, response: Content::Other("text/html"), ..base("get", path, summary, handler) }
 }
 
-const fn handed_in(path: &'static str, query: &'static str, request: Content, response: &'static str, summary: &'static str, handler: Handler) -> Route {
-    Route { access: Access::Roles(PUBLISHER), query, request, response: Content::Json(response), ..base("post", path, summary, handler) }
+const fn handed_in(
+    path: &'static str,
+    query: &'static str,
+    request: Content,
+    response: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        access: Access::Roles(PUBLISHER),
+        query,
+        request,
+        response: Content::Json(response),
+        ..base("post", path, summary, handler)
+    }
 }
 
-const fn command(path: &'static str, roles: &'static [Role], request: &'static str, summary: &'static str, handler: Handler) -> Route {
+const fn command(
+    path: &'static str,
+    roles: &'static [Role],
+    request: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
     Route {
         access: Access::Roles(roles),
         is_command: true,
@@ -116,8 +141,18 @@ pub(crate) static ROUTES: &[Route] = &[
     asked("/v1/stacks", "as_of", "StacksAnswer", "All stacks"),
     asked("/v1/stacks/{stack}", "as_of", "StackAnswer", "One stack with its engines"),
     asked("/v1/stacks/{stack}/manifest", "as_of", "ManifestAnswer", "The current engine and its manifest"),
-    asked("/v1/stacks/{stack}/last-good", "as_of not_current strict", "LastGoodAnswer", "The engine that is safe to go back to; 404 in the same shape where there is none, or none as sure as asked for"),
-    asked("/v1/stacks/{stack}/traffic", "as_of engine", "TrafficAnswer", "The traffic gate; 503 in the same shape where it is closed, and the header govledger-gate"),
+    asked(
+        "/v1/stacks/{stack}/last-good",
+        "as_of not_current strict",
+        "LastGoodAnswer",
+        "The engine that is safe to go back to; 404 in the same shape where there is none, or none as sure as asked for",
+    ),
+    asked(
+        "/v1/stacks/{stack}/traffic",
+        "as_of engine",
+        "TrafficAnswer",
+        "The traffic gate; 503 in the same shape where it is closed, and the header govledger-gate",
+    ),
     asked("/v1/stacks/{stack}/timeline", "as_of incident", "TimelineAnswer", "What happened"),
     asked("/v1/stacks/{stack}/slo", "as_of", "SloAnswer", "The rules with their figures"),
     asked("/v1/stacks/{stack}/now", "as_of", "NowAnswer", "One screen for somebody who was just woken"),
@@ -128,48 +163,149 @@ pub(crate) static ROUTES: &[Route] = &[
     asked("/v1/incidents/{id}", "as_of", "IncidentAnswer", "One incident with its timeline"),
     asked("/v1/backups", "as_of stack", "BackupsAnswer", "Backups, oldest first"),
     asked("/v1/commands/{id}", "as_of", "CommandAnswer", "How a command ended"),
-    read("/v1/rejected", "as_of ledger after limit", Content::Json("RejectedAnswer"), "Entries that count for nothing, with the reason", || get(read::rejected)),
-    read("/v1/entries", "ledger type stack from to after limit", Content::Json("EntriesAnswer"), "Raw entries of one ledger", || get(entries::list)),
+    read(
+        "/v1/rejected",
+        "as_of ledger after limit",
+        Content::Json("RejectedAnswer"),
+        "Entries that count for nothing, with the reason",
+        || get(read::rejected),
+    ),
+    read(
+        "/v1/entries",
+        "ledger type stack from to after limit",
+        Content::Json("EntriesAnswer"),
+        "Raw entries of one ledger",
+        || get(entries::list),
+    ),
     read("/v1/entries/{ledger}/{position}", "", Content::Json("EntryAnswer"), "One entry, whole", || get(entries::one)),
-    read("/v1/entries/{ledger}/{position}/proof", "size", Content::Other("text/plain"), "Its tlog-proof", || get(entries::proof)),
-    read("/v1/blobs/{sha256}", "", Content::Other("application/octet-stream"), "A record too large for an entry", || get(read::blob)),
+    read("/v1/entries/{ledger}/{position}/proof", "size", Content::Other("text/plain"), "Its tlog-proof", || {
+        get(entries::proof)
+    }),
+    read(
+        "/v1/blobs/{sha256}",
+        "",
+        Content::Other("application/octet-stream"),
+        "A record too large for an entry",
+        || get(read::blob),
+    ),
     Route {
         pace: Pace::Long,
-        ..read("/v1/stream", "from", Content::Other("text/event-stream"), "Governance entries as they come; gap-free after Last-Event-ID", || get(stream::open))
+        ..read(
+            "/v1/stream",
+            "from",
+            Content::Other("text/event-stream"),
+            "Governance entries as they come; gap-free after Last-Event-ID",
+            || get(stream::open),
+        )
     },
-    handed_in("/v1/events", "", Content::Other("application/cloudevents+json"), "EventsReply", "Hands in governance events: CloudEvents (one or a batch), DSSE, the legacy log, or lines of those", || {
-        post(write::events)
-    }),
-    handed_in("/v1/metrics", "", Content::Other("application/x-ndjson"), "MetricsReply", "Hands in provider logs, one a line; gzip is taken", || post(write::metrics)),
-    handed_in("/v1/files/{first_line_sha256}/lines", "name kind from_line", Content::Other("application/x-ndjson"), "Report", "Hands in lines of a file from a line number on", || {
-        post(files::lines)
-    }),
+    handed_in(
+        "/v1/events",
+        "",
+        Content::Other("application/cloudevents+json"),
+        "EventsReply",
+        "Hands in governance events: CloudEvents (one or a batch), DSSE, the legacy log, or lines of those",
+        || post(write::events),
+    ),
+    handed_in(
+        "/v1/metrics",
+        "",
+        Content::Other("application/x-ndjson"),
+        "MetricsReply",
+        "Hands in provider logs, one a line; gzip is taken",
+        || post(write::metrics),
+    ),
+    handed_in(
+        "/v1/files/{first_line_sha256}/lines",
+        "name kind from_line",
+        Content::Other("application/x-ndjson"),
+        "Report",
+        "Hands in lines of a file from a line number on",
+        || post(files::lines),
+    ),
     Route {
         pace: Pace::Long,
-        ..handed_in("/v1/backfill", "until", Content::Other("application/octet-stream"), "Report", "Hands in whole files with their recorded times", || post(files::backfill))
+        ..handed_in(
+            "/v1/backfill",
+            "until",
+            Content::Other("application/octet-stream"),
+            "Report",
+            "Hands in whole files with their recorded times",
+            || post(files::backfill),
+        )
     },
-    command("/v1/waivers", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin], "WaiverScope", "Asks for a waiver", || post(commands::waiver_request)),
-    command("/v1/waivers/{id}/approve", FINANCE, "DecisionBody", "Approves a waiver over the hash of its exact scope", || post(commands::waiver_approve)),
+    command(
+        "/v1/waivers",
+        &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin],
+        "WaiverScope",
+        "Asks for a waiver",
+        || post(commands::waiver_request),
+    ),
+    command(
+        "/v1/waivers/{id}/approve",
+        FINANCE,
+        "DecisionBody",
+        "Approves a waiver over the hash of its exact scope",
+        || post(commands::waiver_approve),
+    ),
     command("/v1/waivers/{id}/refuse", FINANCE, "DecisionBody", "Refuses a waiver", || post(commands::waiver_refuse)),
-    command("/v1/waivers/{id}/revoke", FINANCE, "DecisionBody", "Ends a waiver's cover", || post(commands::waiver_revoke)),
+    command("/v1/waivers/{id}/revoke", FINANCE, "DecisionBody", "Ends a waiver's cover", || {
+        post(commands::waiver_revoke)
+    }),
     command("/v1/incidents", ONCALL, "IncidentOpen", "Opens an incident by hand", || post(commands::incident_open)),
-    command("/v1/incidents/{id}/acknowledge", ONCALL, "NoteBody", "Somebody has seen it", || post(commands::incident_acknowledge)),
-    command("/v1/incidents/{id}/notes", &[Role::Oncall, Role::Finance, Role::Admin], "NoteBody", "Adds a note", || post(commands::incident_note)),
-    command("/v1/incidents/{id}/close", ONCALL, "NoteBody", "Closes it with a report", || post(commands::incident_close)),
-    command("/v1/stacks/{stack}/condemn", ONCALL, "JudgementBody", "This engine is never to be gone back to", || post(commands::condemn)),
-    command("/v1/stacks/{stack}/reinstate", ONCALL, "JudgementBody", "Lifts a condemnation", || post(commands::reinstate)),
+    command("/v1/incidents/{id}/acknowledge", ONCALL, "NoteBody", "Somebody has seen it", || {
+        post(commands::incident_acknowledge)
+    }),
+    command("/v1/incidents/{id}/notes", &[Role::Oncall, Role::Finance, Role::Admin], "NoteBody", "Adds a note", || {
+        post(commands::incident_note)
+    }),
+    command("/v1/incidents/{id}/close", ONCALL, "NoteBody", "Closes it with a report", || {
+        post(commands::incident_close)
+    }),
+    command("/v1/stacks/{stack}/condemn", ONCALL, "JudgementBody", "This engine is never to be gone back to", || {
+        post(commands::condemn)
+    }),
+    command("/v1/stacks/{stack}/reinstate", ONCALL, "JudgementBody", "Lifts a condemnation", || {
+        post(commands::reinstate)
+    }),
     command("/v1/stacks/{stack}/adopt", ADMIN, "AdoptBody", "Records what already runs", || post(commands::adopt)),
-    command("/v1/principals", ADMIN, "PrincipalEnroll", "Gives a principal roles and a token", || post(commands::enroll)),
-    Route { method: "delete", request: Content::None, ..command("/v1/principals/{name}", ADMIN, "", "Takes everything from a principal", || delete(commands::revoke_principal)) },
+    command("/v1/principals", ADMIN, "PrincipalEnroll", "Gives a principal roles and a token", || {
+        post(commands::enroll)
+    }),
+    Route {
+        method: "delete",
+        request: Content::None,
+        ..command("/v1/principals/{name}", ADMIN, "", "Takes everything from a principal", || {
+            delete(commands::revoke_principal)
+        })
+    },
     command("/v1/holes", ADMIN, "HoleConfirm", "Accepts that offsets of a source are lost", || post(commands::hole)),
-    read("/ledger/{name}/checkpoint", "", Content::Other("text/plain"), "The signed checkpoint", || get(tiles::checkpoint)),
-    read("/ledger/{name}/vkey", "", Content::Other("text/plain"), "The verifier key; compare it with the one that you keep", || get(tiles::vkey)),
-    read("/ledger/{name}/tile/{*tile}", "", Content::Other("application/octet-stream"), "A tile or entry bundle (C2SP tlog-tiles)", || get(tiles::tile)),
-    public("/healthz", Content::Json("HealthAnswer"), "Whether the process answers and its writer runs", || get(health::health)),
+    read("/ledger/{name}/checkpoint", "", Content::Other("text/plain"), "The signed checkpoint", || {
+        get(tiles::checkpoint)
+    }),
+    read(
+        "/ledger/{name}/vkey",
+        "",
+        Content::Other("text/plain"),
+        "The verifier key; compare it with the one that you keep",
+        || get(tiles::vkey),
+    ),
+    read(
+        "/ledger/{name}/tile/{*tile}",
+        "",
+        Content::Other("application/octet-stream"),
+        "A tile or entry bundle (C2SP tlog-tiles)",
+        || get(tiles::tile),
+    ),
+    public("/healthz", Content::Json("HealthAnswer"), "Whether the process answers and its writer runs", || {
+        get(health::health)
+    }),
     public("/readyz", Content::Json("ReadyAnswer"), "Whether it has caught up and can serve", || get(health::ready)),
     public("/metrics", Content::Other("text/plain"), "Figures for Prometheus", || get(health::metrics)),
     public("/openapi.json", Content::Other("application/json"), "This description", || get(openapi::document)),
-    Route { is_page: true, ..public("/docs", Content::Other("text/html"), "This description as a page", || get(web::docs)) },
+    Route {
+        is_page: true,
+        ..public("/docs", Content::Other("text/html"), "This description as a page", || get(web::docs))
+    },
     public("/assets/{name}", Content::Other("text/css"), "Style and script of the pages", || get(web::asset)),
     page("/", "Overview of all stacks", || get(web::overview)),
     page("/stacks/{stack}", "One stack: gate, last good, timeline, SLOs", || get(web::stack)),

@@ -12,7 +12,10 @@ use serde_json::{Map, Value, json};
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, NoteBody};
 use super::files::BackfillFile;
 use super::problem::Problem;
-use super::types::{CommandReply, EntriesAnswer, EntryAnswer, EventsReply, HealthAnswer, MetricsReply, MetricsRejected, PendingReply, ReadyAnswer, StreamEvent};
+use super::types::{
+    CommandReply, EntriesAnswer, EntryAnswer, EventsReply, HealthAnswer, MetricsRejected, MetricsReply, PendingReply,
+    ReadyAnswer, StreamEvent,
+};
 use crate::domain::command::{Command, HoleConfirm, IncidentOpen, PrincipalEnroll, WaiverScope};
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered};
@@ -29,7 +32,8 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
 
 /// Definitions of everything that the API takes and gives, by type name.
 pub(super) fn api_definitions() -> Map<String, Value> {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     answers(&mut generator);
     requests(&mut generator);
@@ -91,7 +95,8 @@ fn answer<T: JsonSchema>() -> Value {
     let as_of = whole::<a::AsOf>();
     let Some(object) = schema.as_object_mut() else { return schema };
     if let Some(properties) = object.entry("properties").or_insert_with(|| json!({})).as_object_mut() {
-        properties.insert("asked".to_owned(), json!({ "type": "string", "description": "The path that asks this again" }));
+        properties
+            .insert("asked".to_owned(), json!({ "type": "string", "description": "The path that asks this again" }));
         let mut as_of = as_of;
         if let Some(inner) = as_of.as_object_mut() {
             inner.remove("$schema");

@@ -8,11 +8,11 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::Extension;
 use futures_util::stream::{self, Stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -40,14 +40,27 @@ struct Feed {
 }
 
 /// Opens a stream from `?from=` or after `Last-Event-ID`; without either, of what comes from now on.
-pub(crate) async fn open(State(state): State<ApiState>, Extension(caller): Extension<Caller>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn open(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query = Query::of(&uri, &["from"])?;
-    let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default()).filter(|text| !text.is_empty());
+    let last =
+        headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default()).filter(|text| !text.is_empty());
     let next = match last {
-        Some(text) => text.parse::<u64>().map_err(|_| Problem::invalid("Last-Event-ID", format!("Last-Event-ID is {text:?}, not a position")))?.saturating_add(1),
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| Problem::invalid("Last-Event-ID", format!("Last-Event-ID is {text:?}, not a position")))?
+            .saturating_add(1),
         None => query.parsed("from", "a position")?.unwrap_or_else(|| state.handle().shared().governance().size),
     };
-    let permit = state.streams().clone().try_acquire_owned().map_err(|_| Problem::new(Kind::Busy, "too many event streams are open; come again in 1 s"))?;
+    let permit = state
+        .streams()
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(Kind::Busy, "too many event streams are open; come again in 1 s"))?;
     let feed = Feed {
         progress: state.handle().shared().watch(),
         stopping: state.stopping(),

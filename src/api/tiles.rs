@@ -27,9 +27,13 @@ pub(crate) async fn vkey(State(state): State<ApiState>, Path(name): Path<String>
 }
 
 /// `/ledger/{name}/tile/…`.
-pub(crate) async fn tile(State(state): State<ApiState>, Path((name, path)): Path<(String, String)>) -> Result<Response, Problem> {
+pub(crate) async fn tile(
+    State(state): State<ApiState>,
+    Path((name, path)): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let reader = reader(&state, &name)?;
-    let path = TilePath::parse(&format!("tile/{path}")).map_err(|error| Problem::new(Kind::NotFound, error.to_string()))?;
+    let path =
+        TilePath::parse(&format!("tile/{path}")).map_err(|error| Problem::new(Kind::NotFound, error.to_string()))?;
     let bytes = tokio::task::spawn_blocking(move || reader.tile(&path)).await??;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOR_EVER)], bytes).into_response())
 }

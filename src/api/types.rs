@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::time::Time;
 use crate::ingest::http::LineVerdict;
 use crate::projection::answers::AsOf;
 use crate::projection::governance::{Rejected, Verdict};
-use crate::domain::time::Time;
 use crate::sequencer::Outcome;
 
 /// Everything that was handed in is recorded and counts.

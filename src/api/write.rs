@@ -34,21 +34,31 @@ pub(super) async fn body_of(state: &ApiState, headers: &HeaderMap, body: Body) -
 }
 
 /// `POST /v1/events`.
-pub(crate) async fn events(State(state): State<ApiState>, Extension(caller): Extension<Caller>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn events(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
     let body = body_of(&state, &headers, body).await?;
     let elements = http::split_events(text(&headers, &header::CONTENT_TYPE), &body)?;
     let items = http::submissions(elements, state.next_request(), &caller.name);
     match state.handle().submit_events(items).await {
         Ok(outcomes) => Ok(events_reply(outcomes)),
-        Err(SubmitError::NotYet) => Ok(not_yet(None, "it is on its way; hand in the same bytes again to learn what became of them")),
+        Err(SubmitError::NotYet) => {
+            Ok(not_yet(None, "it is on its way; hand in the same bytes again to learn what became of them"))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 fn events_reply(outcomes: Vec<Outcome>) -> Response {
     let refused = |(element, outcome): (u64, &Outcome)| match &outcome.verdict {
-        Verdict::Refused(refusal) => Some(ElementError { element, position: outcome.position, refusal: refusal.clone() }),
+        Verdict::Refused(refusal) => {
+            Some(ElementError { element, position: outcome.position, refusal: refusal.clone() })
+        }
         Verdict::Admitted | Verdict::Duplicate { .. } => None,
     };
     let errors: Vec<ElementError> = (1..).zip(&outcomes).filter_map(refused).collect();
@@ -64,7 +74,11 @@ fn events_reply(outcomes: Vec<Outcome>) -> Response {
 /// 202: it may still be applied.
 pub(super) fn not_yet(command_id: Option<String>, detail: &str) -> Response {
     let location = command_id.as_ref().map(|id| format!("/v1/commands/{id}"));
-    let mut response = (StatusCode::ACCEPTED, Json(PendingReply { command_id, status: "pending".to_owned(), detail: detail.to_owned() })).into_response();
+    let mut response = (
+        StatusCode::ACCEPTED,
+        Json(PendingReply { command_id, status: "pending".to_owned(), detail: detail.to_owned() }),
+    )
+        .into_response();
     if let Some(value) = location.and_then(|location| location.parse().ok()) {
         response.headers_mut().insert(header::LOCATION, value);
     }
@@ -73,11 +87,18 @@ pub(super) fn not_yet(command_id: Option<String>, detail: &str) -> Response {
 
 /// `POST /v1/metrics`. Always 200 once durable: a shipper that repeats a whole request for one bad line would count the
 /// good ones twice, since a metric record has no id.
-pub(crate) async fn metrics(State(state): State<ApiState>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Json<MetricsReply>, Problem> {
+pub(crate) async fn metrics(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Json<MetricsReply>, Problem> {
     Query::of(&uri, &[])?;
     let body = body_of(&state, &headers, body).await?;
-    let (prepare, request, now, kafka) = (state.handle().prepare(), state.next_request(), state.handle().now(), state.handle().is_kafka());
-    let taken = tokio::task::spawn_blocking(move || http::metric_lines(&prepare, &body, request, now, kafka)).await???;
+    let (prepare, request, now, kafka) =
+        (state.handle().prepare(), state.next_request(), state.handle().now(), state.handle().is_kafka());
+    let taken =
+        tokio::task::spawn_blocking(move || http::metric_lines(&prepare, &body, request, now, kafka)).await???;
     let mut verdicts = taken.verdicts;
     if kafka {
         let produced = state.handle().produce_metrics(taken.items).await?;
@@ -88,5 +109,11 @@ pub(crate) async fn metrics(State(state): State<ApiState>, headers: HeaderMap, u
     }
     let rejected = verdicts.iter().filter(|line| matches!(line.verdict, Verdict::Refused(_))).count() as u64;
     let read = verdicts.len() as u64;
-    Ok(Json(MetricsReply { ledger: (!kafka).then(|| "metrics-0".to_owned()), read, admitted: read - rejected, rejected, verdicts }))
+    Ok(Json(MetricsReply {
+        ledger: (!kafka).then(|| "metrics-0".to_owned()),
+        read,
+        admitted: read - rejected,
+        rejected,
+        verdicts,
+    }))
 }

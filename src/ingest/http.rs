@@ -160,14 +160,19 @@ pub fn split_events(media_type: Option<&str>, body: &[u8]) -> Result<Vec<Vec<u8>
 
 fn batch(text: &[u8]) -> Result<Vec<Vec<u8>>, BodyError> {
     let unreadable = |reason: String| BodyError::Unreadable { reason };
-    let text = std::str::from_utf8(text).map_err(|error| unreadable(format!("the batch is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| unreadable(format!("the batch cannot be split: {error}")))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|error| unreadable(format!("the batch is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| unreadable(format!("the batch cannot be split: {error}")))?;
     Ok(elements.into_iter().map(|element| element.get().as_bytes().to_vec()).collect())
 }
 
 fn is_lines(media_type: Option<&str>, body: &[u8]) -> bool {
     let media_type = media_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    if matches!(media_type.as_deref(), Some("application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines")) {
+    if matches!(
+        media_type.as_deref(),
+        Some("application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines")
+    ) {
         return true;
     }
     let whole = serde_json::from_slice::<&RawValue>(body).is_ok();
@@ -182,7 +187,12 @@ pub fn lines(body: &[u8]) -> impl Iterator<Item = (u64, &[u8])> + Clone {
 
 /// Governance submissions of one request.
 pub fn submissions(elements: Vec<Vec<u8>>, request: u64, principal: &str) -> Vec<Submission> {
-    let header = |line| Header { request: Some(request), line: Some(line), submitter: Some(principal.to_owned()), ..Header::default() };
+    let header = |line| Header {
+        request: Some(request),
+        line: Some(line),
+        submitter: Some(principal.to_owned()),
+        ..Header::default()
+    };
     (1..).zip(elements).map(|(line, body)| Submission { header: header(line), body }).collect()
 }
 
@@ -213,7 +223,13 @@ pub struct MetricLines {
 }
 
 /// Frames and judges metric lines. Their headers name no principal, so that they stay under 48 bytes.
-pub fn metric_lines(prepare: &Prepare, body: &[u8], request: u64, now: Time, kafka: bool) -> Result<Result<MetricLines, BodyError>, SequencerError> {
+pub fn metric_lines(
+    prepare: &Prepare,
+    body: &[u8],
+    request: u64,
+    now: Time,
+    kafka: bool,
+) -> Result<Result<MetricLines, BodyError>, SequencerError> {
     let mut taken = MetricLines::default();
     for (line, bytes) in lines(body) {
         if taken.verdicts.len() == LINES_MAX {

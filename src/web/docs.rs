@@ -18,7 +18,11 @@ pub(super) fn page(document: &Value) -> Page {
     page.heading("Schemas");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
         let json = serde_json::to_string_pretty(schema).unwrap_or_default();
-        page.raw(&format!("<details id=\"{0}\"><summary>{0}</summary><pre tabindex=\"0\">{1}</pre></details>\n", escape(name), escape(&json)));
+        page.raw(&format!(
+            "<details id=\"{0}\"><summary>{0}</summary><pre tabindex=\"0\">{1}</pre></details>\n",
+            escape(name),
+            escape(&json)
+        ));
     }
     page
 }
@@ -28,9 +32,28 @@ fn operation_section(page: &mut Page, path: &str, method: &str, operation: &Valu
     page.paragraph(&text_of(&operation["summary"]));
     page.paragraph(&format!("Who: {}", text_of(&operation["x-roles"])));
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
-        page.raw(&format!("<p><code>{}</code> in {}</p>\n", escape(&text_of(&parameter["name"])), escape(&text_of(&parameter["in"]))));
+        page.raw(&format!(
+            "<p><code>{}</code> in {}</p>\n",
+            escape(&text_of(&parameter["name"])),
+            escape(&text_of(&parameter["in"]))
+        ));
     }
-    let content = |value: &Value| value["content"].as_object().into_iter().flatten().map(|(media, body)| (media.clone(), body["schema"]["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()).map(str::to_owned))).collect::<Vec<_>>();
+    let content = |value: &Value| {
+        value["content"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(media, body)| {
+                (
+                    media.clone(),
+                    body["schema"]["$ref"]
+                        .as_str()
+                        .and_then(|reference| reference.rsplit('/').next())
+                        .map(str::to_owned),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
     for (label, value) in [("Takes", &operation["requestBody"]), ("Answers", &operation["responses"]["200"])] {
         for (media, schema) in content(value) {
             let link = schema.map(|name| format!(": <a href=\"#{0}\">{0}</a>", escape(&name))).unwrap_or_default();

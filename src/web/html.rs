@@ -129,7 +129,11 @@ impl Page {
         if rows.is_empty() {
             return self.paragraph(empty);
         }
-        let _ = write!(self.body, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>", escape(caption));
+        let _ = write!(
+            self.body,
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
+            escape(caption)
+        );
         for column in columns {
             let _ = write!(self.body, "<th scope=\"col\">{}</th>", escape(column));
         }
@@ -146,7 +150,11 @@ impl Page {
     pub(super) fn source(&mut self, answer: &Value) -> &mut Self {
         let as_of = &answer["as_of"];
         let through = text_of(&answer["evaluated_through"]);
-        let line = format!("Governance ledger at {} entries, root {}; figures evaluated through {through}.", text_of(&as_of["size"]), text_of(&as_of["root"]));
+        let line = format!(
+            "Governance ledger at {} entries, root {}; figures evaluated through {through}.",
+            text_of(&as_of["size"]),
+            text_of(&as_of["root"])
+        );
         let _ = writeln!(self.body, "<p class=\"source\">{}</p>", escape(&line));
         self
     }
@@ -172,9 +180,16 @@ mod tests {
     #[test]
     fn nothing_from_outside_becomes_markup() {
         let mut page = Page::new("<script>alert(1)</script>");
-        page.paragraph("\"><img src=x onerror=alert(1)>\u{202e}").facts(&[("a", Markup::link("javascript:'\"", "<b>"))]);
+        page.paragraph("\"><img src=x onerror=alert(1)>\u{202e}")
+            .facts(&[("a", Markup::link("javascript:'\"", "<b>"))]);
         let html = page.finish();
-        assert!(!html.contains("<script>alert") && !html.contains("<img") && !html.contains("<b>") && !html.contains('\u{202e}'), "{html}");
+        assert!(
+            !html.contains("<script>alert")
+                && !html.contains("<img")
+                && !html.contains("<b>")
+                && !html.contains('\u{202e}'),
+            "{html}"
+        );
         assert_eq!(path_segment("a/b c?d"), "a%2Fb%20c%3Fd");
     }
 }

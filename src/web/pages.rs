@@ -40,9 +40,24 @@ pub(super) fn overview(answers: &[Value]) -> Page {
     let mut page = Page::new("Stacks");
     let stack_rows: Vec<Vec<Markup>> = rows(stacks, "stacks")
         .iter()
-        .map(|row| vec![stack_link(&row["stack"]), gate(&row["traffic_open"]), text(&row["version"]), engine(&row["engine_hash"]), Markup::time(&row["since"]), text(&row["firing"]), text(&row["incident"])])
+        .map(|row| {
+            vec![
+                stack_link(&row["stack"]),
+                gate(&row["traffic_open"]),
+                text(&row["version"]),
+                engine(&row["engine_hash"]),
+                Markup::time(&row["since"]),
+                text(&row["firing"]),
+                text(&row["incident"]),
+            ]
+        })
         .collect();
-    page.table("Stacks", &["Stack", "Gate", "Version", "Engine", "Current since", "Alerts firing", "Open incident"], &stack_rows, "No stack has reported yet.");
+    page.table(
+        "Stacks",
+        &["Stack", "Gate", "Version", "Engine", "Current since", "Alerts firing", "Open incident"],
+        &stack_rows,
+        "No stack has reported yet.",
+    );
     page.heading("Firing alerts");
     page.table("Firing alerts", ALERT_COLUMNS, &alert_rows(rows(alerts, "alerts")), "Nothing fires.");
     page.heading("Waivers");
@@ -52,7 +67,8 @@ pub(super) fn overview(answers: &[Value]) -> Page {
     page
 }
 
-const ALERT_COLUMNS: &[&str] = &["Rule", "Stack", "Engine", "Severity", "Value", "Threshold", "Firing since", "Covered by", "Entry"];
+const ALERT_COLUMNS: &[&str] =
+    &["Rule", "Stack", "Engine", "Severity", "Value", "Threshold", "Firing since", "Covered by", "Entry"];
 
 fn alert_rows(alerts: &[Value]) -> Vec<Vec<Markup>> {
     let row = |alert: &Value| {
@@ -77,9 +93,19 @@ pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
     let [now, slo, timeline, manifest] = answers else { return page };
     let current = &now["current"];
     page.heading("Traffic gate");
-    page.facts(&[("Gate", gate(&now["traffic"]["open"])), ("For engine", engine(&now["traffic"]["engine_hash"])), ("Because", text(&now["traffic"]["reason"])), ("Entry", text(&now["traffic"]["position"]))]);
+    page.facts(&[
+        ("Gate", gate(&now["traffic"]["open"])),
+        ("For engine", engine(&now["traffic"]["engine_hash"])),
+        ("Because", text(&now["traffic"]["reason"])),
+        ("Entry", text(&now["traffic"]["position"])),
+    ]);
     page.heading("Current engine");
-    page.facts(&[("Version", text(&current["version"])), ("Engine", engine(&current["engine_hash"])), ("Since", Markup::time(&current["since"])), ("Open incident", text(&current["incident"]))]);
+    page.facts(&[
+        ("Version", text(&current["version"])),
+        ("Engine", engine(&current["engine_hash"])),
+        ("Since", Markup::time(&current["since"])),
+        ("Open incident", text(&current["incident"])),
+    ]);
     details(&mut page, "Manifest", &manifest["manifest"]);
     let good = &now["last_good"];
     page.heading("Last good");
@@ -96,18 +122,37 @@ pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
         ("Entry", text(&good["position"])),
         ("Evaluated through", Markup::time(&good["evaluated_through"])),
     ]);
-    let passed: Vec<Vec<Markup>> = rows(good, "passed_over").iter().map(|row| vec![text(&row["version"]), engine(&row["engine_hash"]), text(&row["reason"]), text(&row["position"])]).collect();
+    let passed: Vec<Vec<Markup>> = rows(good, "passed_over")
+        .iter()
+        .map(|row| {
+            vec![text(&row["version"]), engine(&row["engine_hash"]), text(&row["reason"]), text(&row["position"])]
+        })
+        .collect();
     page.table("Passed over", &["Version", "Engine", "Reason", "Entry"], &passed, "No newer engine was passed over.");
     page.heading("Firing alerts");
     page.table("Firing alerts", ALERT_COLUMNS, &alert_rows(rows(now, "firing")), "Nothing fires.");
     page.heading("Service levels");
-    page.table("Service levels", &["Rule", "Engine", "State", "Value", "Threshold", "Unit", "Last verdict"], &slo_rows(rows(slo, "slo")), "No figures yet.");
+    page.table(
+        "Service levels",
+        &["Rule", "Engine", "State", "Value", "Threshold", "Unit", "Last verdict"],
+        &slo_rows(rows(slo, "slo")),
+        "No figures yet.",
+    );
     page.heading("Timeline");
     let lines = rows(timeline, "timeline");
-    let items: Vec<Vec<Markup>> = lines.iter().rev().take(TIMELINE_ROWS).map(|row| vec![Markup::time(&row["time"]), text(&row["summary"]), text(&row["actor"]), text(&row["position"])]).collect();
+    let items: Vec<Vec<Markup>> = lines
+        .iter()
+        .rev()
+        .take(TIMELINE_ROWS)
+        .map(|row| vec![Markup::time(&row["time"]), text(&row["summary"]), text(&row["actor"]), text(&row["position"])])
+        .collect();
     page.table("Timeline, newest first", &["Time", "What", "Who", "Entry"], &items, "Nothing has happened.");
     if lines.len() > TIMELINE_ROWS {
-        page.paragraph(&format!("{} older lines: /v1/stacks/{}/timeline", lines.len() - TIMELINE_ROWS, path_segment(name)));
+        page.paragraph(&format!(
+            "{} older lines: /v1/stacks/{}/timeline",
+            lines.len() - TIMELINE_ROWS,
+            path_segment(name)
+        ));
     }
     page.source(now);
     page
@@ -123,14 +168,32 @@ fn slo_rows(figures: &[Value]) -> Vec<Vec<Markup>> {
         };
         Markup::state(class, &word.replace('_', " "))
     };
-    let shown = figures.iter().filter(|row| row["state"] != "disabled" && (row["current"] == true || row["state"] == "firing" || row["state"] == "pending"));
-    shown.map(|row| vec![text(&row["rule"]), engine(&row["engine_hash"]), state(row), text(&row["value"]), text(&row["threshold"]), text(&row["unit"]), Markup::time(&row["last_verdict"])]).collect()
+    let shown = figures.iter().filter(|row| {
+        row["state"] != "disabled" && (row["current"] == true || row["state"] == "firing" || row["state"] == "pending")
+    });
+    shown
+        .map(|row| {
+            vec![
+                text(&row["rule"]),
+                engine(&row["engine_hash"]),
+                state(row),
+                text(&row["value"]),
+                text(&row["threshold"]),
+                text(&row["unit"]),
+                Markup::time(&row["last_verdict"]),
+            ]
+        })
+        .collect()
 }
 
 fn details(page: &mut Page, summary: &str, value: &Value) {
     if !value.is_null() {
         let json = serde_json::to_string_pretty(value).unwrap_or_default();
-        page.raw(&format!("<details><summary>{}</summary><pre tabindex=\"0\">{}</pre></details>\n", escape(summary), escape(&json)));
+        page.raw(&format!(
+            "<details><summary>{}</summary><pre tabindex=\"0\">{}</pre></details>\n",
+            escape(summary),
+            escape(&json)
+        ));
     }
 }
 
@@ -170,14 +233,35 @@ pub(super) fn waivers(answers: &[Value]) -> Page {
             ]
         })
         .collect();
-    page.table("All waivers", &["Waiver", "Stack", "Rule", "Status", "Requested by", "Decided by", "Cap (USD)", "Starts", "Expires", "Covers now"], &table, "None was ever asked for.");
+    page.table(
+        "All waivers",
+        &[
+            "Waiver",
+            "Stack",
+            "Rule",
+            "Status",
+            "Requested by",
+            "Decided by",
+            "Cap (USD)",
+            "Starts",
+            "Expires",
+            "Covers now",
+        ],
+        &table,
+        "None was ever asked for.",
+    );
     page.source(answer);
     page
 }
 
 fn waiting_waiver(page: &mut Page, waiver: &Value) {
     let id = text_of(&waiver["id"]);
-    page.raw(&format!("<section aria-labelledby=\"h-{0}\"><h3 id=\"h-{0}\">{0}: {1} on {2}</h3>\n", escape(&id), escape(&text_of(&waiver["rule"])), escape(&text_of(&waiver["stack"]))));
+    page.raw(&format!(
+        "<section aria-labelledby=\"h-{0}\"><h3 id=\"h-{0}\">{0}: {1} on {2}</h3>\n",
+        escape(&id),
+        escape(&text_of(&waiver["rule"])),
+        escape(&text_of(&waiver["stack"]))
+    ));
     page.facts(&[
         ("Requested by", text(&waiver["requested_by"])),
         ("Why", text(&waiver["justification"])),

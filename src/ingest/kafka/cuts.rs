@@ -92,14 +92,20 @@ impl Sizes {
     }
 
     fn next_by_arrival(&self, last: Option<&Cut>, report: Time, now: Time) -> Option<Time> {
-        let arrivals = self.partitions.all().values().map(|progress| progress.last_arrival()).max();
+        let arrivals: Vec<(Time, Time)> =
+            self.partitions.all().values().filter_map(|progress| progress.arrivals()).collect();
+        let reported = Some(report).filter(|report| *report > Time::default());
         // What came before this start is known by its stamp alone, which may be ahead of any clock.
-        let stamped = self.shared.metrics().values().map(|state| state.last_time.min(now)).max();
-        let active =
-            arrivals.into_iter().chain(stamped).chain([report]).max().filter(|time| *time > Time::default())?;
-        let next = match last {
-            Some(cut) => next_instant(cut.instant, active),
-            None => active.ceil_to_seconds(CUT_SECONDS),
+        let stamped =
+            self.shared.metrics().values().filter(|state| state.size > 1).map(|state| state.last_time.min(now)).max();
+        let next = if let Some(cut) = last {
+            let active = arrivals.iter().map(|(_, last)| *last).chain(reported).chain(stamped).max()?;
+            next_instant(cut.instant, active)
+        } else {
+            let began = arrivals.iter().map(|(first, _)| *first).chain(reported).min();
+            began.map_or(stamped.map(|_| now.floor_to_seconds(CUT_SECONDS)), |began| {
+                Some(began.ceil_to_seconds(CUT_SECONDS))
+            })?
         };
         let is_late = now.micros_since(next) > LATE_SECONDS * MICROS_PER_SECOND;
         Some(if is_late { now.floor_to_seconds(CUT_SECONDS) } else { next })

@@ -26,6 +26,7 @@ pub(super) struct Progress {
     next: AtomicU64,
     end: Mutex<Option<End>>,
     alive: Mutex<Instant>,
+    first_arrival_micros: AtomicI64,
     last_arrival_micros: AtomicI64,
 }
 
@@ -35,6 +36,7 @@ impl Progress {
             next: AtomicU64::new(0),
             end: Mutex::new(None),
             alive: Mutex::new(monotonic()),
+            first_arrival_micros: AtomicI64::new(i64::MAX),
             last_arrival_micros: AtomicI64::new(0),
         }
     }
@@ -47,6 +49,7 @@ impl Progress {
     /// Records were appended, up to before `next`.
     pub(super) fn appended(&self, next: u64, now: Time) {
         self.next.fetch_max(next, Ordering::SeqCst);
+        self.first_arrival_micros.fetch_min(now.micros(), Ordering::SeqCst);
         self.last_arrival_micros.fetch_max(now.micros(), Ordering::SeqCst);
         self.touch();
     }
@@ -68,9 +71,11 @@ impl Progress {
         *lock(&self.end)
     }
 
-    /// When a record last came; the epoch where none did since the start.
-    pub(super) fn last_arrival(&self) -> Time {
-        Time::from_micros(self.last_arrival_micros.load(Ordering::SeqCst))
+    /// When the first and the last record since the start came.
+    pub(super) fn arrivals(&self) -> Option<(Time, Time)> {
+        let last = self.last_arrival_micros.load(Ordering::SeqCst);
+        let first = self.first_arrival_micros.load(Ordering::SeqCst);
+        (last > 0).then(|| (Time::from_micros(first), Time::from_micros(last)))
     }
 
     pub(super) fn is_unreadable(&self) -> bool {

@@ -1,0 +1,20 @@
+//! The HTTP API over a real listener, with a whole embedded node behind it.
+
+#[path = "support/http.rs"]
+#[allow(dead_code, reason = "shared with other test binaries")]
+mod http;
+
+#[path = "api/app.rs"]
+mod app;
+#[path = "api/auth.rs"]
+mod auth;
+#[path = "api/commands.rs"]
+mod commands;
+#[path = "api/intake.rs"]
+mod intake;
+#[path = "api/pages.rs"]
+mod pages;
+#[path = "api/reads.rs"]
+mod reads;
+#[path = "api/schemas.rs"]
+mod schemas;

@@ -1,0 +1,149 @@
+//! Every role against every route of the table.
+
+use std::collections::BTreeMap;
+
+use govledger::api::{ApiConfig, openapi};
+use govledger::domain::command::Request;
+use govledger::domain::principal::Role;
+use serde_json::{Value, json};
+
+use crate::app::{App, LOCAL_TOKEN, ROLES, token};
+
+/// (method, path with its parameters filled in, who may).
+fn routes() -> Vec<(String, String, String)> {
+    let document = openapi();
+    let mut routes = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let filled = [
+                ("{stack}", "s"),
+                ("{id}", "none"),
+                ("{ledger}", "governance"),
+                ("{position}", "0"),
+                ("{name}", "nobody"),
+                ("{tile}", "entries/000.p/1"),
+                ("{sha256}", "00"),
+                ("{first_line_sha256}", "00"),
+            ]
+            .iter()
+            .fold(path.clone(), |path, (name, value)| path.replace(name, value));
+            assert!(!filled.contains('{'), "{filled}");
+            routes.push((method.to_uppercase(), filled, operation["x-roles"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert!(routes.len() >= 50, "{}", routes.len());
+    routes
+}
+
+#[test]
+fn every_role_against_every_route() {
+    let app = App::start();
+    for (method, path, allowed) in routes() {
+        let status = |token: Option<&str>| app.status(&method, &path, token, "{}");
+        let is_refused = |status: u16| status == 401 || status == 403;
+        if allowed == "anybody" {
+            assert!(!is_refused(status(None)), "{method} {path} is public");
+            assert!(
+                !is_refused(status(Some("glt_unknown"))),
+                "{method} {path} is public, whatever token comes with it"
+            );
+            continue;
+        }
+        assert_eq!(status(None), 401, "{method} {path} without a token");
+        assert_eq!(status(Some("glt_unknown")), 401, "{method} {path} with an unknown token");
+        let is_read = allowed.starts_with("any role");
+        for role in ROLES {
+            let may = is_read || allowed.split(", ").any(|name| name == role);
+            let found = status(Some(&token(role)));
+            if may {
+                assert!(!is_refused(found), "{method} {path} as {role}: {found}");
+            } else {
+                assert_eq!(found, 403, "{method} {path} as {role}");
+            }
+        }
+        let is_publisher = allowed == "publisher";
+        let found = status(Some(LOCAL_TOKEN));
+        assert_eq!(found == 403, !(is_read || is_publisher), "{method} {path} as the directory's owner: {found}");
+    }
+}
+
+#[test]
+fn the_table_and_the_domain_agree_about_commands() {
+    let scope = json!({ "rule": "latency_p95", "stack": "s", "justification": "j", "mitigation_plan": "m", "expires": "2027-01-01T00:00:00Z" });
+    let decision = json!({ "waiver": "w" });
+    let note = json!({ "incident": "i" });
+    let judgement = json!({ "stack": "s", "engine_hash": "e", "reason": "r" });
+    let commands: BTreeMap<&str, (&str, Value)> = [
+        ("/v1/waivers", ("llm_waiver_requested", scope)),
+        ("/v1/waivers/{id}/approve", ("llm_waiver_approved", decision.clone())),
+        ("/v1/waivers/{id}/refuse", ("llm_waiver_refused", decision.clone())),
+        ("/v1/waivers/{id}/revoke", ("llm_waiver_revoked", decision)),
+        ("/v1/incidents", ("llm_incident_opened", json!({ "stack": "s", "title": "t" }))),
+        ("/v1/incidents/{id}/acknowledge", ("llm_incident_acknowledged", note.clone())),
+        ("/v1/incidents/{id}/notes", ("llm_incident_noted", note.clone())),
+        ("/v1/incidents/{id}/close", ("llm_incident_closed", note)),
+        ("/v1/stacks/{stack}/condemn", ("llm_engine_condemned", judgement.clone())),
+        ("/v1/stacks/{stack}/reinstate", ("llm_engine_reinstated", judgement)),
+        ("/v1/stacks/{stack}/adopt", ("llm_engine_adopted", json!({ "stack": "s", "engine_hash": "e" }))),
+        (
+            "/v1/principals",
+            ("ledger_principal_enrolled", json!({ "name": "n", "roles": ["reader"], "token_sha256": "00" })),
+        ),
+        ("/v1/principals/{name}", ("ledger_principal_revoked", json!({ "name": "n" }))),
+        ("/v1/holes", ("ledger_hole_confirmed", json!({ "ledger": "metrics-0", "from": 1, "to": 2, "reason": "r" }))),
+    ]
+    .into();
+    let document = openapi();
+    let mut seen = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for operation in methods.as_object().unwrap().values() {
+            if operation["responses"].get("202").is_none() {
+                continue;
+            }
+            seen += 1;
+            let (event_type, body) = &commands[path.as_str()];
+            let request = Request::read(event_type, &body.to_string()).unwrap();
+            let roles: Vec<&str> = request.roles().iter().map(|role: &Role| role.as_str()).collect();
+            assert_eq!(operation["x-roles"], roles.join(", "), "{path}");
+        }
+    }
+    assert_eq!(seen, commands.len());
+}
+
+#[test]
+fn open_reads_open_reads_alone() {
+    let app = App::with(ApiConfig { open_reads: true, ..ApiConfig::default() });
+    assert_eq!(app.http.get("/v1/stacks").status, 200);
+    assert_eq!(app.http.post("/v1/events", &[], b"{}").status, 401);
+    // A wrong token is told, even where none is needed.
+    assert_eq!(app.http.with_token("glt_wrong").get("/v1/stacks").status, 401);
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let app = App::start();
+    let reply = app.http.get("/v1/stacks").expect(401);
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"govledger\""));
+    let problem = reply.json();
+    assert_eq!(
+        (problem["type"].as_str(), problem["status"].as_u64()),
+        (Some("urn:govledger:problem:unauthenticated"), Some(401))
+    );
+    assert!(problem["detail"].as_str().unwrap().contains("govledger token"));
+    let problem = app.as_role("reader").post("/v1/events", &[], b"{}").expect(403).json();
+    assert_eq!(problem["detail"], "reader lacks the role publisher");
+    let problem = app.http.get("/v1/nothing").expect(404).json();
+    assert_eq!(problem["code"], "not_found");
+    let problem = app.as_role("reader").send("DELETE", "/v1/stacks", &[], b"").expect(405).json();
+    assert_eq!(problem["code"], "method_not_allowed");
+}
+
+#[test]
+fn a_revoked_principal_is_unknown_from_then_on() {
+    let app = App::start();
+    assert_eq!(app.read("/v1/stacks").status, 200);
+    let admin = app.http.with_token(&app.admin);
+    admin.send("DELETE", "/v1/principals/reader", &[("idempotency-key", "out")], b"").expect(200);
+    assert_eq!(app.read("/v1/stacks").status, 401);
+}
