@@ -1,6 +1,6 @@
-//! The HTTP API: JSON for programs, the ledgers' tiles, and the pages of [`crate::web`].
+//! The HTTP API: JSON for programs, the ledgers' tiles, and the pages of `web`.
 //!
-//! In scope: who may ask what ([`routes::ROUTES`] is the one table of it), turning requests into questions, submissions and
+//! In scope: who may ask what (`routes::ROUTES` is the one table of it), turning requests into questions, submissions and
 //! commands, and answers into JSON. Out of scope: deciding anything; every verdict comes from the fold.
 //!
 //! Invariants: nothing is answered as done before it is durable; a write that may yet succeed is never answered as failed
@@ -34,10 +34,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::domain::principal::token_sha256;
 use crate::sequencer::Handle;
 use meters::Meters;
-pub use meters::{KafkaLag, LagRow};
 pub use openapi::openapi;
 use problem::Kind;
-pub use problem::Problem;
+pub use problem::{ElementError, Problem, ProblemDetails};
 pub use schemas::schemas;
 pub use types::{
     CommandReply, EntriesAnswer, EntryAnswer, EntryRow, EventsReply, HealthAnswer, MetricsReply, PendingReply,
@@ -93,7 +92,7 @@ struct Inner {
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
     /// One backfill at a time: each checks against the last cut before it appends.
-    backfills: Semaphore,
+    backfills: Arc<Semaphore>,
     meters: Meters,
     stopping: watch::Sender<bool>,
 }
@@ -101,25 +100,15 @@ struct Inner {
 impl ApiState {
     /// State over a running writer; `local_token` is that of the data directory's owner.
     pub fn new(handle: Handle, config: ApiConfig, local_token: Option<String>) -> Self {
-        Self::with_lag(handle, config, local_token, None)
-    }
-
-    /// The same, with somebody who knows how far the broker is ahead.
-    pub fn with_lag(
-        handle: Handle,
-        config: ApiConfig,
-        local_token: Option<String>,
-        lag: Option<Arc<dyn KafkaLag>>,
-    ) -> Self {
         let entries = handle.shared().readers().values().map(ledger::Reader::size).sum();
         let (stopping, _) = watch::channel(false);
         Self(Arc::new(Inner {
-            local_token_sha256: local_token.as_deref().map(token_sha256),
+            local_token_sha256: local_token.map(|token| token_sha256(&token)),
             requests: AtomicU64::new(entries),
             in_flight: Semaphore::new(config.requests_max),
             streams: Arc::new(Semaphore::new(config.streams_max)),
-            backfills: Semaphore::new(1),
-            meters: Meters::new(lag),
+            backfills: Arc::new(Semaphore::new(1)),
+            meters: Meters::new(),
             stopping,
             handle,
             config,
@@ -154,13 +143,13 @@ impl ApiState {
         &self.0.meters
     }
 
-    fn backfills(&self) -> &Semaphore {
+    fn backfills(&self) -> &Arc<Semaphore> {
         &self.0.backfills
     }
 
     /// The answer to a question, for a page.
     pub(crate) fn ask_for_page(&self, path: &str) -> Result<serde_json::Value, Problem> {
-        let uri: Uri = path.parse().map_err(|_| Problem::not_found(format!("{path:?} is no path")))?;
+        let uri: Uri = path.parse().map_err(|_error| Problem::not_found(format!("{path:?} is no path")))?;
         Ok(read::ask(self, &uri)?.1.body)
     }
 
@@ -194,6 +183,7 @@ pub async fn serve(
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    files::clear_spool(state.handle().data_dir().root());
     let sampler = tokio::spawn(meters::sample(state.clone()));
     let stopping = state.clone();
     let stop = async move {

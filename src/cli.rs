@@ -15,6 +15,7 @@ mod ingest;
 mod init;
 mod node;
 mod out;
+mod policy;
 mod prove;
 mod rebuild;
 mod schemas;
@@ -51,11 +52,14 @@ pub fn run() -> ExitCode {
 
 fn dispatch(args: Args) -> Outcome {
     let place = args.place();
+    if args.is_local_only() && (place.server.is_some() || place.export.is_some()) {
+        return Err(CliError::usage("this works on a data directory of this machine; name it with --data"));
+    }
     let options = args.options();
     let named_data = args.named_data();
     match args.task {
         Task::Init(init) => init::run(&place, &options, init),
-        Task::Ingest(ingest) => ingest::run(&place, &options, ingest),
+        Task::Ingest(ingest) => ingest::run(&place, &options, &ingest),
         Task::Serve(serve) => serve::run(&place, &options, &serve),
         Task::Demo(demo) => demo::run(&options, named_data, &demo),
         Task::Entries(entries) => entries::run(&place, &options, &entries),
@@ -66,6 +70,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),
         Task::ConfirmHole(hole) => decide::hole(&place, &options, hole),
         Task::Token { task } => decide::token(&place, &options, task),
+        Task::Policy { task } => policy::run(&place, &options, task),
         Task::Prove(prove) => prove::prove(&place, &options, &prove),
         Task::CheckProof(check) => prove::check(&place, &options, &check),
         Task::CheckAnswer(check) => check_answer::run(&place, &options, &check),

@@ -166,7 +166,7 @@ impl Config {
             config.data = PathBuf::from(data);
         }
         if let Some(listen) = variable("GOVLEDGER_LISTEN") {
-            config.listen = listen.parse().map_err(|_| ConfigError::Environment {
+            config.listen = listen.parse().map_err(|_error| ConfigError::Environment {
                 name: "GOVLEDGER_LISTEN",
                 value: listen,
                 reason: "an address and port, such as 127.0.0.1:7710".to_owned(),

@@ -4,5 +4,5 @@
 //! from the ledger afterwards.
 
 pub mod file;
-pub mod kafka;
 pub mod http;
+pub mod kafka;

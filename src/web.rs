@@ -33,11 +33,11 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Result<Response, Problem>
 
 /// Answers several questions off the runtime, then renders.
 async fn render(state: ApiState, paths: Vec<String>, make: impl FnOnce(&[Value]) -> Page + Send + 'static) -> Response {
-    let made = tokio::task::spawn_blocking(move || {
+    let rendered = tokio::task::spawn_blocking(move || {
         let answers: Result<Vec<Value>, Problem> = paths.iter().map(|path| state.ask_for_page(path)).collect();
         answers.map(|answers| make(&answers))
     });
-    match made.await.map_err(Problem::from) {
+    match rendered.await.map_err(Problem::from) {
         Ok(Ok(page)) => Html(page.finish()).into_response(),
         Ok(Err(problem)) | Err(problem) => failed(&problem),
     }

@@ -1,8 +1,8 @@
 //! The HTTP API over a real listener, with a whole embedded node behind it.
 
-#[path = "support/http.rs"]
-#[allow(dead_code, reason = "shared with other test binaries")]
-mod http;
+#![cfg(test)]
+
+mod support;
 
 #[path = "api/app.rs"]
 mod app;

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "kafka/kills.rs"]
+mod kills;
 #[path = "kafka/node.rs"]
 mod node;
 mod support;
@@ -198,6 +200,7 @@ fn a_hole_stops_the_partition_until_it_is_confirmed() {
     let node = stage.node();
     let reason = node.wait_stopped("metrics-0");
     assert!(reason.contains("offsets 15 to 19 of hole-metrics, partition 0"), "{reason}");
+    assert!(reason.contains("govledger confirm-hole metrics-0 --from 15 --to 19 --reason"), "{reason}");
     assert_eq!(node.size("metrics-0"), 16);
     let confirm = |from, to| {
         Request::HoleConfirm(HoleConfirm { ledger: "metrics-0".into(), from, to, reason: "retention too short".into() })
@@ -393,5 +396,43 @@ fn records_stamped_by_their_senders_count_at_the_cut_after_they_came() {
     assert_eq!(cut.size_of(0), 4);
     assert!(cut.instant.micros_since(now).abs() < 60_000_000, "{}", cut.instant);
     assert_eq!(node.handle.shared().metrics()[&0].refused, 1);
+    node.stop();
+}
+
+/// This process's resident memory, KiB; 0 where the system does not say.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).map_or(0, |kib| kib.parse().unwrap())
+}
+
+#[test]
+fn a_busy_writer_holds_the_partition_back_with_memory_flat() {
+    let Some(stage) = Stage::new("busy", 1) else { return };
+    // 96 MB of records wait at the broker.
+    let filler = "x".repeat(48_000);
+    for _ in 0..20 {
+        let records: Vec<Record> = (0..100).map(|_| Record::new(filler.as_bytes())).collect();
+        stage.kafka.produce(&stage.metrics, &records);
+    }
+    stage.config.pauses.pause(0);
+    let node = stage.node();
+    wait_for("the start", SOON, || {
+        node.handle.shared().status.caught_up.load(std::sync::atomic::Ordering::SeqCst).then_some(())
+    });
+    // A reader that keeps its lock holds up the fold of the next governance entry, and so the writer.
+    let shared = std::sync::Arc::clone(node.handle.shared());
+    let reader = shared.governance();
+    stage.report(&published());
+    std::thread::sleep(Duration::from_millis(500));
+    let before = resident_kib();
+    stage.config.pauses.resume(0);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(node.size("metrics-0"), 1, "the writer is held up");
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 60 << 10, "{grown} KiB more for a backlog of 94,000");
+    drop(reader);
+    node.wait_size("metrics-0", 2_001);
+    assert_eq!(node.offsets("metrics-0"), (0..2_000).collect::<Vec<_>>());
     node.stop();
 }

@@ -20,9 +20,9 @@ use support::wait::wait_for;
 fn cuts(node: &Node) -> Vec<i64> {
     let start: Time = NOW.parse().unwrap();
     let reader = node.handle.shared().reader("governance").unwrap();
-    let instant = |entry: &[u8]| match report::read(&leaf::split(entry).ok()?).ok()?.event {
-        Event::Cut(cut) => Some(cut.instant.micros_since(start) / 1_000_000),
-        _ => None,
+    let instant = |entry: &[u8]| {
+        let Event::Cut(cut) = report::read(&leaf::split(entry).ok()?).ok()?.event else { return None };
+        Some(cut.instant.micros_since(start) / 1_000_000)
     };
     reader.entries(1..reader.size()).filter_map(|entry| instant(&entry.unwrap().1)).collect()
 }

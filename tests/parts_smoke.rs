@@ -23,11 +23,7 @@ fn a_killed_broker_keeps_what_it_acknowledged() {
     let mut kafka = Kafka::start(&parts, &Options::default());
     kafka.create_topic("kept", 4, &[("message.timestamp.type", "LogAppendTime")]);
     let records: Vec<Record> = (0..1_000)
-        .map(|n| {
-            Record::new(format!("record {n}"))
-                .partition(n % 4)
-                .header("ce_id", n.to_string())
-        })
+        .map(|n| Record::new(format!("record {n}")).partition(n % 4).header("ce_id", n.to_string()))
         .collect();
 
     let offsets = kafka.produce("kept", &records);
@@ -49,14 +45,7 @@ fn a_killed_broker_keeps_what_it_acknowledged() {
 fn topics_can_be_grown_holed_recreated_and_written_in_transactions() {
     let Some(kafka) = kafka::shared() else { return };
     kafka.create_topic("changed", 1, &[]);
-    kafka.produce(
-        "changed",
-        &[
-            Record::new("a").timestamp_ms(1_000),
-            Record::new("b"),
-            Record::new("c"),
-        ],
-    );
+    kafka.produce("changed", &[Record::new("a").timestamp_ms(1_000), Record::new("b"), Record::new("c")]);
     assert_eq!(kafka.consume_all("changed")[0].timestamp_ms, Some(1_000));
 
     kafka.delete_records_before("changed", 0, 2);
@@ -65,23 +54,13 @@ fn topics_can_be_grown_holed_recreated_and_written_in_transactions() {
     kafka.add_partitions("changed", 3);
     assert_eq!(kafka.end_offsets("changed"), [3, 0, 0]);
 
-    let in_transaction = kafka.produce_transaction(
-        "changed",
-        &[Record::new("d").partition(1), Record::new("e").partition(1)],
-        true,
-    );
+    let in_transaction =
+        kafka.produce_transaction("changed", &[Record::new("d").partition(1), Record::new("e").partition(1)], true);
     assert_eq!(in_transaction, [(1, 0), (1, 1)]);
-    assert_eq!(
-        kafka.end_offsets("changed"),
-        [3, 3, 0],
-        "the marker takes an offset"
-    );
+    assert_eq!(kafka.end_offsets("changed"), [3, 3, 0], "the marker takes an offset");
     kafka.produce_transaction("changed", &[Record::new("never").partition(2)], false);
-    let read: Vec<(i32, i64)> = kafka
-        .consume_all("changed")
-        .iter()
-        .map(|record| (record.partition, record.offset))
-        .collect();
+    let read: Vec<(i32, i64)> =
+        kafka.consume_all("changed").iter().map(|record| (record.partition, record.offset)).collect();
     assert_eq!(read, [(0, 2), (1, 0), (1, 1)]);
 
     kafka.alter_topic("changed", &[("cleanup.policy", "compact")]);
@@ -93,13 +72,7 @@ fn topics_can_be_grown_holed_recreated_and_written_in_transactions() {
 #[test]
 fn a_broker_with_tls_and_sasl_lets_in_who_knows_the_password() {
     let Some(parts) = parts::kafka() else { return };
-    let kafka = Kafka::start(
-        &parts,
-        &Options {
-            sasl_ssl: true,
-            ..Options::default()
-        },
-    );
+    let kafka = Kafka::start(&parts, &Options { sasl_ssl: true, ..Options::default() });
     kafka.create_topic("secret", 1, &[]);
     for (number, mechanism) in ["PLAIN", "SCRAM-SHA-256"].into_iter().enumerate() {
         let client = kafka.sasl_client(mechanism);
@@ -111,11 +84,7 @@ fn a_broker_with_tls_and_sasl_lets_in_who_knows_the_password() {
     let mut stranger = kafka.sasl_client("SCRAM-SHA-256");
     stranger.set("sasl.password", "wrong");
     let consumer: rdkafka::consumer::BaseConsumer = stranger.create().unwrap();
-    let refused = rdkafka::consumer::Consumer::fetch_metadata(
-        &consumer,
-        Some("secret"),
-        Duration::from_secs(2),
-    );
+    let refused = rdkafka::consumer::Consumer::fetch_metadata(&consumer, Some("secret"), Duration::from_secs(2));
     assert!(refused.is_err(), "a wrong password gets metadata");
 }
 
@@ -126,11 +95,7 @@ fn a_paused_broker_answers_again_when_resumed() {
     kafka.create_topic("paused", 1, &[]);
     kafka.pause();
     let consumer: rdkafka::consumer::BaseConsumer = kafka.client().create().unwrap();
-    let silent = rdkafka::consumer::Consumer::fetch_metadata(
-        &consumer,
-        Some("paused"),
-        Duration::from_secs(1),
-    );
+    let silent = rdkafka::consumer::Consumer::fetch_metadata(&consumer, Some("paused"), Duration::from_secs(1));
     assert!(silent.is_err(), "a stopped broker answers");
     kafka.resume();
     assert_eq!(kafka.produce("paused", &[Record::new("x")]), [(0, 0)]);
@@ -142,24 +107,13 @@ fn promtool_and_amtool_tell_good_files_from_bad_ones() {
         return;
     };
     let scratch = Scratch::new("promtool");
-    scratch.write(
-        "good.yml",
-        "groups: [{name: g, rules: [{alert: A, expr: up == 0, for: 1m, keep_firing_for: 1m}]}]\n",
-    );
-    scratch.write(
-        "bad.yml",
-        "groups: [{name: g, rules: [{alert: A, expr: 'up ==='}]}]\n",
-    );
+    scratch
+        .write("good.yml", "groups: [{name: g, rules: [{alert: A, expr: up == 0, for: 1m, keep_firing_for: 1m}]}]\n");
+    scratch.write("bad.yml", "groups: [{name: g, rules: [{alert: A, expr: 'up ==='}]}]\n");
     promtool(&parts, &["check", "rules", "good.yml"], scratch.path()).expect(0);
     promtool(&parts, &["check", "rules", "bad.yml"], scratch.path()).expect(1);
-    scratch.write(
-        "am.yml",
-        "route: {receiver: none}\nreceivers: [{name: none}]\n",
-    );
-    scratch.write(
-        "am-bad.yml",
-        "route: {receiver: nobody}\nreceivers: [{name: none}]\n",
-    );
+    scratch.write("am.yml", "route: {receiver: none}\nreceivers: [{name: none}]\n");
+    scratch.write("am-bad.yml", "route: {receiver: nobody}\nreceivers: [{name: none}]\n");
     amtool(&parts, &["check-config", "am.yml"], scratch.path()).expect(0);
     amtool(&parts, &["check-config", "am-bad.yml"], scratch.path()).expect(1);
 }
@@ -169,16 +123,10 @@ fn an_alertmanager_takes_an_alert() {
     let Some(parts) = parts::prometheus() else {
         return;
     };
-    let alertmanager = Alertmanager::start(
-        &parts,
-        "route: {receiver: none}\nreceivers: [{name: none}]\n",
-    );
+    let alertmanager = Alertmanager::start(&parts, "route: {receiver: none}\nreceivers: [{name: none}]\n");
     let http = support::http::Http::new(alertmanager.url());
-    http.post_json(
-        "/api/v2/alerts",
-        &json!([{"labels": {"alertname": "latency_p95", "stack": "engine-qwen3"}}]),
-    )
-    .expect(200);
+    http.post_json("/api/v2/alerts", &json!([{"labels": {"alertname": "latency_p95", "stack": "engine-qwen3"}}]))
+        .expect(200);
     let alerts = alertmanager.alerts();
     assert_eq!(alerts.len(), 1);
     assert_eq!(alerts[0]["labels"]["stack"], "engine-qwen3");
@@ -203,11 +151,7 @@ fn a_browser_clicks_reads_and_takes_a_picture() {
     ];
     let driven = browser::drive(&parts, &steps);
     assert_eq!(driven.results[2], "After");
-    assert_eq!(
-        driven.results[4],
-        json!([]),
-        "axe finds nothing wrong with it"
-    );
+    assert_eq!(driven.results[4], json!([]), "axe finds nothing wrong with it");
     assert_eq!(driven.errors, [""; 0]);
     assert!(std::fs::read(picture).unwrap().starts_with(b"\x89PNG"));
 }
@@ -221,19 +165,10 @@ fn the_verifiers_pass_a_good_export_and_see_each_flipped_bit() {
     let check = || {
         let fsck = verifiers::fsck(&parts, &export, &vkey, "tests/metrics-0");
         let walker = verifiers::walker(&parts, &export, &vkey);
-        assert_eq!(
-            fsck.code == 0,
-            walker.code == 0,
-            "fsck: {fsck:?}\nwalker: {walker:?}"
-        );
+        assert_eq!(fsck.code == 0, walker.code == 0, "fsck: {fsck:?}\nwalker: {walker:?}");
         walker
     };
-    assert!(
-        check()
-            .expect(0)
-            .stdout
-            .starts_with("ok tests/metrics-0 size 70000 root ")
-    );
+    assert!(check().expect(0).stdout.starts_with("ok tests/metrics-0 size 70000 root "));
 
     let files = [
         "tile/0/000",
@@ -261,36 +196,16 @@ fn the_verifiers_pass_a_good_export_and_see_each_flipped_bit() {
 
 /// A tlog-tiles export of `size` small entries, written with nothing of the crate under test. Returns the vkey's file.
 fn write_export(directory: &Path, origin: &str, size: usize) -> std::path::PathBuf {
-    let entries: Vec<Vec<u8>> = (0..size)
-        .map(|n| format!("entry {n}").into_bytes())
-        .collect();
+    let entries: Vec<Vec<u8>> = (0..size).map(|n| format!("entry {n}").into_bytes()).collect();
     for (number, bundle) in entries.chunks(256).enumerate() {
-        let framed = |entry: &Vec<u8>| {
-            [
-                &u16::try_from(entry.len()).unwrap().to_be_bytes()[..],
-                entry,
-            ]
-            .concat()
-        };
-        write_tile(
-            directory,
-            "entries",
-            number,
-            bundle.len(),
-            &bundle.iter().flat_map(framed).collect::<Vec<u8>>(),
-        );
+        let framed = |entry: &Vec<u8>| [&u16::try_from(entry.len()).unwrap().to_be_bytes()[..], entry].concat();
+        write_tile(directory, "entries", number, bundle.len(), &bundle.iter().flat_map(framed).collect::<Vec<u8>>());
     }
     let mut level: Vec<[u8; 32]> = entries.iter().map(|entry| hash(&[&[0], entry])).collect();
     let root = tree_hash(&level);
     for number in 0.. {
         for (tile, hashes) in level.chunks(256).enumerate() {
-            write_tile(
-                directory,
-                &number.to_string(),
-                tile,
-                hashes.len(),
-                &hashes.concat(),
-            );
+            write_tile(directory, &number.to_string(), tile, hashes.len(), &hashes.concat());
         }
         level = level.chunks_exact(256).map(tree_hash).collect();
         if level.is_empty() {
@@ -302,28 +217,16 @@ fn write_export(directory: &Path, origin: &str, size: usize) -> std::path::PathB
     let key_id = hash(&[origin.as_bytes(), b"\n", &public])[..4].to_vec();
     let text = format!("{origin}\n{size}\n{}\n", STANDARD.encode(root));
     let signature = STANDARD.encode([&key_id[..], &key.sign(text.as_bytes()).to_bytes()].concat());
-    std::fs::write(
-        directory.join("checkpoint"),
-        format!("{text}\n\u{2014} {origin} {signature}\n"),
-    )
-    .unwrap();
+    std::fs::write(directory.join("checkpoint"), format!("{text}\n\u{2014} {origin} {signature}\n")).unwrap();
     let vkey = directory.with_extension("vkey");
     let hex = u32::from_be_bytes(key_id[..].try_into().unwrap());
-    std::fs::write(
-        &vkey,
-        format!("{origin}+{hex:08x}+{}\n", STANDARD.encode(public)),
-    )
-    .unwrap();
+    std::fs::write(&vkey, format!("{origin}+{hex:08x}+{}\n", STANDARD.encode(public))).unwrap();
     vkey
 }
 
 fn write_tile(directory: &Path, level: &str, number: usize, width: usize, content: &[u8]) {
     assert!(number < 1_000, "one path element is enough here");
-    let name = if width == 256 {
-        format!("{number:03}")
-    } else {
-        format!("{number:03}.p/{width}")
-    };
+    let name = if width == 256 { format!("{number:03}") } else { format!("{number:03}.p/{width}") };
     let path = directory.join("tile").join(level).join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
@@ -339,9 +242,5 @@ fn tree_hash(leaves: &[[u8; 32]]) -> [u8; 32] {
 }
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    parts
-        .iter()
-        .fold(Sha256::new(), Sha256::chain_update)
-        .finalize()
-        .into()
+    parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize().into()
 }

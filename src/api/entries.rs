@@ -1,6 +1,6 @@
 //! Raw entries: lists with filters and a cursor, one entry whole, and its proof.
 //!
-//! A list reads at most [`SCAN_MAX`] entries a request, so that a filter which matches nothing costs no more than one which
+//! A list reads at most `SCAN_MAX` entries a request, so that a filter which matches nothing costs no more than one which
 //! matches everything; `next` says where to go on.
 
 use std::ops::ControlFlow;
@@ -168,12 +168,17 @@ pub(crate) async fn one(
 }
 
 fn parse_position(text: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| Problem::invalid("position", format!("position is {text:?}, not a number")))
+    text.parse().map_err(|_error| Problem::invalid("position", format!("position is {text:?}, not a number")))
 }
 
 fn whole(state: &ApiState, ledger: String, position: u64) -> Result<EntryAnswer, Problem> {
     let reader = reader(state, &ledger)?;
     let checkpoint = reader.checkpoint();
+    let folded = state.handle().shared().governance().size;
+    if ledger == "governance" && position >= folded {
+        // Durable and not judged yet: it is shown once its verdict is known.
+        return Err(Problem::not_found(format!("position {position} is not held: the ledger holds 0..{folded}")));
+    }
     let entry = reader.entry(position)?;
     let (header, bytes) = match entry.iter().position(|byte| *byte == b'\n') {
         Some(end) => (serde_json::from_slice(&entry[..end]).unwrap_or_default(), &entry[end + 1..]),

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,6 +16,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::{Extension, Json};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::ApiState;
 use super::guard::Caller;
@@ -107,13 +109,13 @@ impl Drop for Spool {
 /// `POST /v1/backfill`: one JSON line `[{"name", "bytes"}…]`, LF, then the files one after the other.
 pub(crate) async fn backfill(State(state): State<ApiState>, uri: Uri, body: Body) -> Result<Json<Report>, Problem> {
     let until = Query::of(&uri, &["until"])?.time("until")?;
-    // Held to the end of the answer; an intake whose caller has gone is caught by its own checks.
-    let Ok(_permit) = state.backfills().try_acquire() else {
+    let Ok(permit) = Arc::clone(state.backfills()).try_acquire_owned() else {
         return Err(Problem::new(Kind::Busy, "another backfill is under way; come again when it is done"));
     };
     let directory = state.handle().data_dir().root().join("spool").join(state.next_request().to_string());
     let spool = Spool(make_private(&directory)?);
-    let mut source = Source { stream: Box::pin(body.into_data_stream()), rest: Bytes::new(), got: 0 };
+    let mut source =
+        Source { stream: Box::pin(body.into_data_stream()), rest: Bytes::new(), got: 0, stopping: state.stopping() };
     let manifest = source.line().await?;
     let files: Vec<BackfillFile> = serde_json::from_slice(&manifest).map_err(|error| {
         Problem::new(
@@ -130,8 +132,8 @@ pub(crate) async fn backfill(State(state): State<ApiState>, uri: Uri, body: Body
     }
     let intake = state.clone();
     let report = run_blocking(move || async move {
-        // The spool lives as long as the intake, also where the caller has gone.
-        let _spool = spool;
+        // Both live as long as the intake, also where the caller has gone.
+        let (_spool, _permit) = (spool, permit);
         ingest_recorded(intake.handle(), sources, until, &|_, _| {}).await
     });
     Ok(Json(report.await??))
@@ -151,6 +153,16 @@ fn check_manifest(files: &[BackfillFile], max: u64) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Removes what a process that was killed left in the spool.
+pub(super) fn clear_spool(data: &FsPath) {
+    let spool = data.join("spool");
+    if let Err(error) = std::fs::remove_dir_all(&spool)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %spool.display(), "spool.not_cleared: remove it by hand");
+    }
+}
+
 fn make_private(directory: &FsPath) -> Result<PathBuf, Problem> {
     // A spool of this number can only be left over from a process that was killed.
     let _ = std::fs::remove_dir_all(directory);
@@ -167,13 +179,21 @@ struct Source {
     stream: std::pin::Pin<Box<axum::body::BodyDataStream>>,
     rest: Bytes,
     got: usize,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Source {
     /// The next bytes; an end is an error, since whoever asks expects more.
     async fn more(&mut self) -> Result<(), Problem> {
         let cut_off = |got, reason: String| Problem::from(BodyError::Truncated { got, reason });
-        match tokio::time::timeout(SILENT_FOR, self.stream.next()).await {
+        let next = tokio::time::timeout(SILENT_FOR, self.stream.next());
+        let came = tokio::select! {
+            came = next => came,
+            _ = self.stopping.wait_for(|stopping| *stopping) => {
+                return Err(Problem::new(Kind::WriterStopped, "the service stops; nothing of this upload was recorded"));
+            }
+        };
+        match came {
             Err(_) => Err(cut_off(self.got, format!("nothing came for {} s", SILENT_FOR.as_secs()))),
             Ok(None) if self.got == 0 => Err(BodyError::Empty.into()),
             Ok(None) => Err(cut_off(self.got, "it ended before the length that its first line states".to_owned())),

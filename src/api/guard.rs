@@ -31,6 +31,8 @@ pub(crate) struct Caller {
     pub(crate) roles: BTreeSet<Role>,
     /// Hash of the token that they showed.
     pub(crate) token_sha256: Option<String>,
+    /// The owner of the data directory, known by its own token and not by the ledger.
+    pub(crate) is_owner: bool,
 }
 
 /// The bearer token of a request.
@@ -53,9 +55,10 @@ pub(crate) fn caller_of(state: &ApiState, sha256: &str) -> Option<Caller> {
         name: name.to_owned(),
         roles,
         token_sha256: Some(sha256.to_owned()),
+        is_owner: false,
     };
     if state.local_token_sha256() == Some(sha256) {
-        return Some(known(LOCAL, LOCAL_ROLES.into()));
+        return Some(Caller { is_owner: true, ..known(LOCAL, LOCAL_ROLES.into()) });
     }
     let governance = state.handle().shared().governance();
     governance.principals.by_token_sha256(sha256).map(|(name, principal)| known(name, principal.roles.clone()))
@@ -74,18 +77,16 @@ fn allow(state: &ApiState, route: &Route, caller: Option<&Caller>) -> Result<(),
     let needs_token =
         || Problem::new(Kind::Unauthenticated, "send `Authorization: Bearer TOKEN`; `govledger token` makes one");
     match (route.access, caller) {
-        (Access::Public, _) => Ok(()),
         (Access::Read, None) if state.config().open_reads => Ok(()),
         (Access::Read | Access::Roles(_), None) => Err(needs_token()),
-        (Access::Read, Some(_)) => Ok(()),
-        (Access::Roles(_), Some(caller)) if caller.name == LOCAL && route.is_command => {
+        (Access::Roles(_), Some(caller)) if caller.is_owner && route.is_command => {
             Err(Problem::new(Kind::Forbidden, "the data directory's own token decides nothing; use a principal's"))
         }
         (Access::Roles(allowed), Some(caller)) if !allowed.iter().any(|role| caller.roles.contains(role)) => {
             let names: Vec<&str> = allowed.iter().map(|role| role.as_str()).collect();
             Err(Problem::new(Kind::Forbidden, format!("{} lacks the role {}", caller.name, names.join(" or "))))
         }
-        (Access::Roles(_), Some(_)) => Ok(()),
+        (Access::Public, _) | (Access::Read | Access::Roles(_), Some(_)) => Ok(()),
     }
 }
 
@@ -119,15 +120,13 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
     let Ok(_permit) = state.in_flight().try_acquire() else {
         return Problem::new(Kind::Busy, "too many requests are under way; come again in 1 s").into_response();
     };
-    match tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS_MAX), next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = format!(
-                "no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key"
-            );
-            Problem::new(Kind::Timeout, detail).into_response()
-        }
+    if let Ok(response) = tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS_MAX), next.run(request)).await {
+        return response;
     }
+    let detail = format!(
+        "no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key"
+    );
+    Problem::new(Kind::Timeout, detail).into_response()
 }
 
 fn denied(route: &Route, problem: Problem) -> Response {

@@ -4,9 +4,8 @@
 //! gathered here once a second.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -30,30 +29,12 @@ type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
-/// Records on the broker that are not in the ledger yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LagRow {
-    /// The topic.
-    pub topic: String,
-    /// Its partition.
-    pub partition: u32,
-    /// Records.
-    pub records: u64,
-}
-
-/// Who knows how far the broker is ahead.
-pub trait KafkaLag: Send + Sync + Debug {
-    /// One row a partition.
-    fn lag(&self) -> Vec<LagRow>;
-}
-
 /// What is counted between scrapes.
 #[derive(Debug)]
 pub(crate) struct Meters {
     requests: Counters,
     batch_entries: Histogram,
     commit_seconds: Histogram,
-    lag: Option<Arc<dyn KafkaLag>>,
     seen: Mutex<Seen>,
 }
 
@@ -66,12 +47,11 @@ struct Seen {
 }
 
 impl Meters {
-    pub(crate) fn new(lag: Option<Arc<dyn KafkaLag>>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             requests: Counters::default(),
             batch_entries: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
-            lag,
             seen: Mutex::default(),
         }
     }
@@ -154,7 +134,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     as_prometheus_text(&text)
 }
 
-/// From OpenMetrics to the older text format, which every reader takes: counters are named in full, and there is no end mark.
+/// From `OpenMetrics` to the older text format, which every reader takes: counters are named in full, and there is no end mark.
 fn as_prometheus_text(open_metrics: &str) -> String {
     let counters: Vec<&str> =
         open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -190,8 +170,8 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     family
 }
 
-fn set(family: &Gauges, labels: Labels, value: f64) {
-    family.get_or_create(&labels).set(value);
+fn set(family: &Gauges, labels: &Labels, value: f64) {
+    family.get_or_create(labels).set(value);
 }
 
 /// Metrics are binary floats by their format; nothing decides by them.
@@ -213,8 +193,8 @@ fn ledgers(state: &ApiState, registry: &mut Registry) {
     for (name, (first, size, at)) in &seen.ledgers {
         let labels = || vec![("ledger", name.clone())];
         entries.get_or_create(&labels()).inc_by(size - first);
-        set(&sizes, labels(), as_f64(*size));
-        set(&signed, labels(), seconds(*at));
+        set(&sizes, &labels(), as_f64(*size));
+        set(&signed, &labels(), seconds(*at));
     }
 }
 
@@ -223,17 +203,17 @@ fn writer(state: &ApiState, registry: &mut Registry) {
     let status = &shared.status;
     set(
         &gauges(registry, "govledger_build_info", "Always 1"),
-        vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
+        &vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
         1.0,
     );
     set(
         &gauges(registry, "govledger_writer_poisoned", "1 after an I/O error: only a restart recovers"),
-        Vec::new(),
+        &Vec::new(),
         f64::from(u8::from(shared.is_poisoned())),
     );
     set(
         &gauges(registry, "govledger_queue_entries", "Submissions waiting for the writer"),
-        Vec::new(),
+        &Vec::new(),
         as_f64(status.queued.load(Ordering::Relaxed)),
     );
     let alarms = counters(
@@ -245,11 +225,12 @@ fn writer(state: &ApiState, registry: &mut Registry) {
     let stopped =
         gauges(registry, "govledger_intake_stopped", "1 where intake of this partition waits for an operator");
     for partition in status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).keys() {
-        set(&stopped, vec![("partition", partition.clone())], 1.0);
+        set(&stopped, &vec![("partition", partition.clone())], 1.0);
     }
     let lag = gauges(registry, "govledger_kafka_lag", "Records on the broker that are not in the ledger yet");
-    for row in state.meters().lag.as_ref().map(|lag| lag.lag()).unwrap_or_default() {
-        set(&lag, vec![("topic", row.topic), ("partition", row.partition.to_string())], as_f64(row.records));
+    for ((topic, partition), records) in status.kafka_lag.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let records = u64::try_from(*records).unwrap_or_default();
+        set(&lag, &vec![("topic", topic.clone()), ("partition", partition.to_string())], as_f64(records));
     }
     let mut rejected: BTreeMap<Code, u64> = BTreeMap::new();
     for state in shared.metrics().values() {
@@ -268,12 +249,12 @@ fn writer(state: &ApiState, registry: &mut Registry) {
     }
     set(
         &gauges(registry, "govledger_last_cut_time_seconds", "The instant of the last cut"),
-        Vec::new(),
+        &Vec::new(),
         seconds(last_cut.unwrap_or_default()),
     );
     set(
         &gauges(registry, "govledger_evaluated_through_time_seconds", "The last cut that names no partition missing"),
-        Vec::new(),
+        &Vec::new(),
         seconds(through.unwrap_or_default()),
     );
 }
@@ -297,10 +278,10 @@ fn rules(state: &ApiState, registry: &mut Registry) {
             ]
         };
         if let Some(value) = row.value.as_deref().and_then(|value| value.parse().ok()) {
-            set(&values, labels(), value);
+            set(&values, &labels(), value);
         }
         if let Some(threshold) = row.threshold.and_then(|threshold| threshold.to_string().parse().ok()) {
-            set(&thresholds, labels(), threshold);
+            set(&thresholds, &labels(), threshold);
         }
         for (name, holds) in [
             ("met", RowState::Met),
@@ -310,7 +291,7 @@ fn rules(state: &ApiState, registry: &mut Registry) {
         ] {
             let mut labels = labels();
             labels.push(("state", name.to_owned()));
-            set(&states, labels, f64::from(u8::from(row.state == holds)));
+            set(&states, &labels, f64::from(u8::from(row.state == holds)));
         }
     }
     let governance = state.handle().shared().governance();
@@ -325,6 +306,6 @@ fn rules(state: &ApiState, registry: &mut Registry) {
         *counts.entry(labels).or_default() += u64::from(alert.state == AlertState::Firing);
     }
     for (labels, count) in counts {
-        set(&firing, labels, as_f64(count));
+        set(&firing, &labels, as_f64(count));
     }
 }

@@ -1,4 +1,4 @@
-//! The API's description (OpenAPI 3.1), made from [`ROUTES`] and the types.
+//! The API's description (`OpenAPI` 3.1), made from `ROUTES` and the types.
 
 use axum::Json;
 use serde_json::{Map, Value, json};

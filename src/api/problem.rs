@@ -106,9 +106,28 @@ impl Kind {
     }
 }
 
+/// A problem on its way to the caller. Boxed, so that every `Result` of a handler stays small.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<ProblemDetails>);
+
+impl std::ops::Deref for Problem {
+    type Target = ProblemDetails;
+
+    fn deref(&self) -> &ProblemDetails {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut ProblemDetails {
+        &mut self.0
+    }
+}
+
 /// Problem details, as they are sent.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
-pub struct Problem {
+#[schemars(rename = "Problem")]
+pub struct ProblemDetails {
     /// `urn:govledger:problem:` and the code.
     #[serde(rename = "type")]
     pub problem_type: String,
@@ -133,10 +152,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
     /// One refusal an element, where several were sent.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ElementError>,
     /// Every element's outcome, refused or not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<Outcome>,
     #[serde(skip)]
     #[schemars(skip)]
@@ -157,7 +176,7 @@ pub struct ElementError {
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (status, code, title) = kind.parts();
-        Self {
+        Self(Box::new(ProblemDetails {
             problem_type: format!("urn:govledger:problem:{code}"),
             title,
             status: status.as_u16(),
@@ -170,7 +189,7 @@ impl Problem {
             errors: Vec::new(),
             outcomes: Vec::new(),
             retry_after_s: (kind == Kind::Busy).then_some(1),
-        }
+        }))
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -179,6 +198,11 @@ impl Problem {
 
     pub(crate) fn field(mut self, field: &str) -> Self {
         self.field = Some(field.to_owned());
+        self
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -194,7 +218,7 @@ impl Problem {
     /// A problem that is a refusal: its code, field and sentence.
     pub(crate) fn refusal(kind: Kind, refusal: &Refusal) -> Self {
         let mut problem = Self::new(kind, refusal.detail.clone());
-        problem.code = refusal.code.as_str().to_owned();
+        refusal.code.as_str().clone_into(&mut problem.code);
         problem.field.clone_from(&refusal.field);
         problem.by_position = refusal.by_position;
         problem
@@ -211,7 +235,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = self.retry_after_s;
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(&*self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
@@ -294,13 +318,9 @@ impl From<ledger::Error> for Problem {
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match &error {
-            SubmitError::Busy { retry_after_s } => {
-                Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Busy, error.to_string()) }
-            }
+            SubmitError::Busy { retry_after_s } => Self::new(Kind::Busy, error.to_string()).retry_after(*retry_after_s),
             SubmitError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
-            SubmitError::Produce(_) => {
-                Self { retry_after_s: Some(1), ..Self::new(Kind::BrokerUnavailable, error.to_string()) }
-            }
+            SubmitError::Produce(_) => Self::new(Kind::BrokerUnavailable, error.to_string()).retry_after(1),
             SubmitError::NotYet => Self::new(Kind::Timeout, error.to_string()),
             SubmitError::Sequencer(inner) => Self::internal(inner),
         }
@@ -317,7 +337,9 @@ impl From<IngestError> for Problem {
                 Self::new(Kind::IntakeRefused, error.to_string())
             }
             IngestError::Differs { position, .. } => {
-                Self { by_position: Some(position), ..Self::new(Kind::IntakeConflict, error.to_string()) }
+                let mut problem = Self::new(Kind::IntakeConflict, error.to_string());
+                problem.by_position = Some(position);
+                problem
             }
             IngestError::BehindCut { .. } | IngestError::RecordedNeedsEmbedded => {
                 Self::new(Kind::IntakeConflict, error.to_string())

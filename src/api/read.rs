@@ -1,4 +1,4 @@
-//! Questions: a path and its query become an [`Asked`], the fold answers, the status says what a program needs first.
+//! Questions: a path and its query become an `Asked`, the fold answers, the status says what a program needs first.
 
 use axum::Json;
 use axum::extract::State;
@@ -40,8 +40,9 @@ impl Query {
     }
 
     pub(crate) fn parsed<T: std::str::FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, Problem> {
-        let parse =
-            |text: &str| text.parse().map_err(|_| Problem::invalid(name, format!("{name} is {text:?}, not {what}")));
+        let parse = |text: &str| {
+            text.parse().map_err(|_error| Problem::invalid(name, format!("{name} is {text:?}, not {what}")))
+        };
         self.get(name).map(parse).transpose()
     }
 
@@ -67,7 +68,7 @@ fn size_as_of(state: &ApiState, text: &str) -> Result<u64, Problem> {
         return Ok(position + 1);
     }
     // A `+` in a query means a space; a time with an offset is often pasted as it is.
-    let time: Time = text.replace(' ', "+").parse().map_err(|_| {
+    let time: Time = text.replace(' ', "+").parse().map_err(|_error| {
         Problem::invalid("as_of", format!("as_of is {text:?}, neither a position nor an RFC 3339 time"))
     })?;
     Ok(shared.size_at(time)?)
@@ -89,7 +90,7 @@ pub(crate) fn ask(state: &ApiState, uri: &Uri) -> Result<(Asked, Answer), Proble
     Ok((asked, answer))
 }
 
-/// Every path that is an [`Asked`].
+/// Every path that is an `Asked`.
 pub(crate) async fn answer(State(state): State<ApiState>, uri: Uri) -> Result<Response, Problem> {
     // A past state may have to be folded first, and the fold's lock may be held for a batch: neither belongs on the runtime.
     let (asked, answer) = tokio::task::spawn_blocking(move || ask(&state, &uri)).await??;
@@ -136,17 +137,20 @@ pub(crate) async fn rejected(State(state): State<ApiState>, uri: Uri) -> Result<
     if !ledger {
         return answer(State(state), uri).await;
     }
-    let query = Query::of(&uri, &["ledger", "after", "limit"])?;
-    let name = query.get("ledger").unwrap_or_default().to_owned();
-    let after: Option<u64> = query.parsed("after", "a position")?;
-    let limit = query.parsed("limit", "a number")?.unwrap_or(REJECTED_LIMIT).clamp(1, REJECTED_LIMIT);
+    let pairs: Query = axum::extract::Query::try_from_uri(&uri)
+        .map(|query| Query(query.0))
+        .map_err(|error| Problem::invalid("query", error.to_string()))?;
+    let name = pairs.get("ledger").unwrap_or_default().to_owned();
     if name == "governance" {
-        let more = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        let plain: Uri = format!("/v1/rejected?limit={limit}{more}")
+        let rest = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.starts_with("ledger="));
+        let plain: Uri = format!("/v1/rejected?{}", rest.collect::<Vec<_>>().join("&"))
             .parse()
-            .map_err(|_| Problem::invalid("query", "not a query"))?;
+            .map_err(|_error| Problem::invalid("query", "not a query"))?;
         return answer(State(state), plain).await;
     }
+    let query = Query::of(&uri, &["ledger", "after", "limit"])?;
+    let after: Option<u64> = query.parsed("after", "a position")?;
+    let limit = query.parsed("limit", "a number")?.unwrap_or(REJECTED_LIMIT).clamp(1, REJECTED_LIMIT);
     let rows = tokio::task::spawn_blocking(move || metrics_rejected(&state, &name, after, limit)).await??;
     Ok(Json(rows).into_response())
 }
@@ -160,7 +164,7 @@ fn metrics_rejected(
     let reader = reader(state, name)?;
     let number =
         metrics_number(name).ok_or_else(|| Problem::invalid("ledger", format!("{name:?} is no ledger of metrics")))?;
-    let from = after.map_or(0, |after| after + 1);
+    let from = after.map_or(0, |after| after.saturating_add(1));
     let mut positions: Vec<u64> = {
         let metrics = state.handle().shared().metrics();
         let runs = metrics.get(&number).map_or(&[][..], |known| known.refused_runs.as_slice());

@@ -1,6 +1,6 @@
 //! JSON Schemas, generated from the types: each event that can arrive, each that the service says, each request and answer.
 //!
-//! An event's schema is the form in which new producers should send it, a CloudEvent; what the stack already emits is
+//! An event's schema is the form in which new producers should send it, a `CloudEvent`; what the stack already emits is
 //! `legacy-event.json` and `provider-log.json`. The parser takes more than the schemas ask for (fields in older places).
 
 mod wire;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, NoteBody};
 use super::files::BackfillFile;
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 use super::types::{
     CommandReply, EntriesAnswer, EntryAnswer, EventsReply, HealthAnswer, MetricsRejected, MetricsReply, PendingReply,
     ReadyAnswer, StreamEvent,
@@ -68,7 +68,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<PendingReply>(generator);
     add::<HealthAnswer>(generator);
     add::<ReadyAnswer>(generator);
-    add::<Problem>(generator);
+    add::<ProblemDetails>(generator);
 }
 
 fn requests(generator: &mut SchemaGenerator) {
@@ -113,7 +113,7 @@ fn answer<T: JsonSchema>() -> Value {
     schema
 }
 
-/// A CloudEvent of `event_type` about a stack, with `T` as its data.
+/// A `CloudEvent` of `event_type` about a stack, with `T` as its data.
 fn event<T: JsonSchema>(event_type: &str) -> Value {
     let mut data = whole::<T>();
     let mut definitions = Value::Null;
@@ -200,7 +200,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-ingest.json", whole::<Report>()),
         ("answer-applied.json", whole::<CommandReply>()),
         ("answer-pending.json", whole::<PendingReply>()),
-        ("answer-problem.json", whole::<Problem>()),
+        ("answer-problem.json", whole::<ProblemDetails>()),
         ("stream-event.json", whole::<StreamEvent>()),
     ];
     all.sort_by_key(|(name, _)| *name);

@@ -52,7 +52,7 @@ pub(crate) async fn open(
     let next = match last {
         Some(text) => text
             .parse::<u64>()
-            .map_err(|_| Problem::invalid("Last-Event-ID", format!("Last-Event-ID is {text:?}, not a position")))?
+            .map_err(|_error| Problem::invalid("Last-Event-ID", format!("Last-Event-ID is {text:?}, not a position")))?
             .saturating_add(1),
         None => query.parsed("from", "a position")?.unwrap_or_else(|| state.handle().shared().governance().size),
     };
@@ -60,7 +60,7 @@ pub(crate) async fn open(
         .streams()
         .clone()
         .try_acquire_owned()
-        .map_err(|_| Problem::new(Kind::Busy, "too many event streams are open; come again in 1 s"))?;
+        .map_err(|_error| Problem::new(Kind::Busy, "too many event streams are open; come again in 1 s"))?;
     let feed = Feed {
         progress: state.handle().shared().watch(),
         stopping: state.stopping(),

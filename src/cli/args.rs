@@ -14,10 +14,10 @@ const EXIT_CODES: &str = "Exit codes: 0 fine; 1 the answer is no; 2 usage; 3 the
 #[derive(Debug, Parser)]
 #[command(name = "govledger", version, about, after_help = EXIT_CODES)]
 pub(crate) struct Args {
-    /// The data directory [default: ./govledger-data, or GOVLEDGER_DATA]
+    /// The data directory [default: ./govledger-data, or `GOVLEDGER_DATA`]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Ask the service at this URL instead (GOVLEDGER_URL)
+    /// Ask the service at this URL instead (`GOVLEDGER_URL`)
     #[arg(long, global = true, value_name = "URL", conflicts_with = "export")]
     server: Option<String>,
     /// Read a verified export instead
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// A file with the verifier keys to trust, one a line; may be given more than once
     #[arg(long, global = true, value_name = "FILE")]
     vkey: Vec<PathBuf>,
-    /// A file with the token to present (else GOVLEDGER_TOKEN)
+    /// A file with the token to present (else `GOVLEDGER_TOKEN`)
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print JSON
@@ -64,10 +64,8 @@ impl Args {
             .or_else(configured)
             .unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
         // What is named outweighs what the environment happens to hold.
-        let server = self
-            .server
-            .clone()
-            .or_else(|| if self.data.is_none() && self.export.is_none() { crate::config::server_url() } else { None });
+        let from_environment = self.data.is_none() && self.export.is_none() && !self.is_local_only();
+        let server = self.server.clone().or_else(|| if from_environment { crate::config::server_url() } else { None });
         Place {
             data,
             server,
@@ -80,6 +78,11 @@ impl Args {
     /// The data directory, where one was named.
     pub(crate) fn named_data(&self) -> Option<PathBuf> {
         self.data.clone()
+    }
+
+    /// Whether the command works on a directory of this machine and nothing else.
+    pub(crate) fn is_local_only(&self) -> bool {
+        matches!(self.task, Task::Init(_) | Task::Serve(_) | Task::Demo(_) | Task::Export(_) | Task::Rebuild)
     }
 
     /// What holds for every command.
@@ -125,6 +128,11 @@ pub(crate) enum Task {
     Token {
         #[command(subcommand)]
         task: TokenTask,
+    },
+    /// Thresholds, windows and limits: show those in force, check a file
+    Policy {
+        #[command(subcommand)]
+        task: PolicyTask,
     },
     /// Write a proof that an entry is in the ledger
     Prove(Prove),
@@ -624,6 +632,24 @@ pub(crate) enum TokenTask {
     },
     /// Who may do what
     List,
+}
+
+/// `policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyTask {
+    /// The policy in force, rule by rule
+    Show {
+        /// As it applies to this stack
+        #[arg(long, default_value = "")]
+        stack: String,
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Check a policy file, without putting it in force
+    Check {
+        /// The TOML file
+        file: PathBuf,
+    },
 }
 
 /// `prove`.

@@ -35,11 +35,14 @@ pub(crate) fn answer(place: &Place, options: &Options, asked: &Asked, past: Past
 
 /// Lists that other programs read are printed as arrays.
 fn bare<'a>(asked: &Asked, body: &'a Value) -> &'a Value {
-    match asked {
-        Asked::Alerts { .. } => &body["alerts"],
-        Asked::Timeline { .. } => &body["timeline"],
-        Asked::Waivers { .. } => &body["waivers"],
-        _ => body,
+    if matches!(asked, Asked::Alerts { .. }) {
+        &body["alerts"]
+    } else if matches!(asked, Asked::Timeline { .. }) {
+        &body["timeline"]
+    } else if matches!(asked, Asked::Waivers { .. }) {
+        &body["waivers"]
+    } else {
+        body
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>
         WaiverTask::Refuse { id, reason, key } => (Request::WaiverRefuse(decision(id, None, Some(reason))), key),
         WaiverTask::Revoke { id, reason, key } => (Request::WaiverRevoke(decision(id, None, Some(reason))), key),
     };
-    give(place, options, key, request)
+    give(place, options, key, &request)
 }
 
 /// The scope of a waiver as it stands: what an approval without `--scope-sha256` is over.
@@ -94,7 +94,7 @@ pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentT
             (Request::IncidentClose(note(id, text)), key)
         }
     };
-    give(place, options, key, request)
+    give(place, options, key, &request)
 }
 
 /// `condemn` and `reinstate`.
@@ -105,7 +105,7 @@ pub(crate) fn judge(place: &Place, options: &Options, judgement: Judgement, cond
         place,
         options,
         key,
-        if condemn { Request::EngineCondemn(judgement) } else { Request::EngineReinstate(judgement) },
+        &if condemn { Request::EngineCondemn(judgement) } else { Request::EngineReinstate(judgement) },
     )
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn adopt(place: &Place, options: &Options, adopt: Adopt) -> Outcome {
         place,
         options,
         adopt.key,
-        Request::EngineAdopt(EngineAdopt {
+        &Request::EngineAdopt(EngineAdopt {
             stack: adopt.stack,
             engine_hash: adopt.engine,
             version: adopt.version,
@@ -137,7 +137,7 @@ pub(crate) fn hole(place: &Place, options: &Options, hole: Hole) -> Outcome {
         place,
         options,
         hole.key,
-        Request::HoleConfirm(HoleConfirm { ledger: hole.ledger, from: hole.from, to: hole.to, reason: hole.reason }),
+        &Request::HoleConfirm(HoleConfirm { ledger: hole.ledger, from: hole.from, to: hole.to, reason: hole.reason }),
     )
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcom
     match task {
         TokenTask::List => principals(place, options),
         TokenTask::Revoke { principal, key } => {
-            give(place, options, key, Request::PrincipalRevoke(PrincipalRevoke { name: principal }))
+            give(place, options, key, &Request::PrincipalRevoke(PrincipalRevoke { name: principal }))
         }
         TokenTask::Create { principal, role, out: file, key } => {
             let token = new_token()?;
@@ -162,7 +162,7 @@ pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcom
                 roles: role.iter().copied().collect(),
                 token_sha256: token_sha256(&token),
             };
-            let given = given(place, options, key, Request::PrincipalEnroll(enroll))?;
+            let given = given(place, options, key, &Request::PrincipalEnroll(enroll))?;
             let told = if let Some(path) = &file { path.display().to_string() } else { token.clone() };
             if options.json {
                 let mut body = given.body;
@@ -219,7 +219,7 @@ struct Given {
     body: Value,
 }
 
-fn give(place: &Place, options: &Options, key: Option<String>, request: Request) -> Outcome {
+fn give(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Outcome {
     let what = request.event_type().trim_start_matches("llm_").trim_start_matches("ledger_").replace('_', " ");
     let given = given(place, options, key, request)?;
     if options.json {
@@ -235,7 +235,7 @@ fn give(place: &Place, options: &Options, key: Option<String>, request: Request)
     Ok(Exit::Fine)
 }
 
-fn given(place: &Place, options: &Options, key: Option<String>, request: Request) -> Result<Given, CliError> {
+fn given(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Result<Given, CliError> {
     if place.export.is_some() {
         return Err(CliError::usage(
             "an export can be read, not written to; name the service with --server or its directory with --data",
@@ -250,20 +250,20 @@ fn given(place: &Place, options: &Options, key: Option<String>, request: Request
         None => new_token()?.trim_start_matches("glt_").to_owned(),
     };
     match place.service()? {
-        Some(client) => remote(&client.with_token(token), &key, &request),
+        Some(client) => remote(&client.with_token(token), &key, request),
         None => local(place, options, &token, &key, request),
     }
 }
 
-fn local(place: &Place, options: &Options, token: &str, key: &str, request: Request) -> Result<Given, CliError> {
-    let config = Config::load(options.config.as_deref()).map_err(config_error)?;
+fn local(place: &Place, options: &Options, token: &str, key: &str, request: &Request) -> Result<Given, CliError> {
+    let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     let node = Node::open(&place.data, &config, false)?;
     let done = through(&node, token, key, request);
     node.stop()?;
     done
 }
 
-fn through(node: &Node, token: &str, key: &str, request: Request) -> Result<Given, CliError> {
+fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Given, CliError> {
     let (principal, roles) = {
         let governance = node.handle.shared().governance();
         let found = governance.principals.by_token_sha256(&token_sha256(token));
@@ -279,7 +279,7 @@ fn through(node: &Node, token: &str, key: &str, request: Request) -> Result<Give
             format!("{principal} lacks the role {}, which {} takes", allowed.join(" or "), request.event_type()),
         )
     })?;
-    let (waiver, incident) = subject(&request);
+    let (waiver, incident) = subject(request);
     let (command_id, outcome) = node.block_on(node.handle.command(&principal, role, key, request.clone()))?;
     let outcome = match outcome {
         CommandOutcome::Decided(outcome) => outcome,

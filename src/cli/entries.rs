@@ -52,7 +52,9 @@ fn query(entries: &Entries) -> String {
     ];
     for (name, value) in pairs {
         if let Some(value) = value {
-            query.push_str(&format!("&{name}={}", out::encode(&value)));
+            for part in ["&", name, "=", &out::encode(&value)] {
+                query.push_str(part);
+            }
         }
     }
     query
@@ -218,13 +220,14 @@ pub(crate) fn rejected(place: &Place, options: &Options, ledger: &str, after: Op
 }
 
 fn verdict(row: &Value) -> String {
-    match &row["verdict"] {
-        Value::String(verdict) => verdict.clone(),
-        Value::Object(object) if object.contains_key("duplicate") => {
-            format!("duplicate of {}", row["verdict"]["duplicate"]["of"])
-        }
-        other => tone(Tone::Warn, &format!("refused: {}", text(&other["refused"]["code"]))),
+    let verdict = &row["verdict"];
+    if let Some(verdict) = verdict.as_str() {
+        return verdict.to_owned();
     }
+    if let Some(of) = verdict["duplicate"]["of"].as_u64() {
+        return format!("duplicate of {of}");
+    }
+    tone(Tone::Warn, &format!("refused: {}", text(&verdict["refused"]["code"])))
 }
 
 fn show(body: &Value) {

@@ -9,11 +9,6 @@ use super::source::Place;
 use crate::sequencer::DataDir;
 
 pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome {
-    if place.server.is_some() || place.export.is_some() {
-        return Err(CliError::usage(
-            "export reads a data directory; name it with --data. A service serves its ledgers as tiles itself, under /ledger/NAME/",
-        ));
-    }
     let data_dir = DataDir::open(&place.data)?;
     std::fs::create_dir_all(&export.directory).map_err(file_error(&export.directory))?;
     let mut done = Vec::new();
@@ -51,11 +46,9 @@ pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome 
 
 /// An earlier export that this ledger does not extend is the caller's to move away.
 fn other_export(error: ledger::Error, directory: &std::path::Path) -> CliError {
-    match error {
-        ledger::Error::Note(_) | ledger::Error::ExportDiffers { .. } => CliError::usage(format!(
-            "{} holds an export of another ledger ({error}); export to a new directory",
-            directory.display()
-        )),
-        error => error.into(),
+    if !matches!(error, ledger::Error::Note(_) | ledger::Error::ExportDiffers { .. }) {
+        return error.into();
     }
+    let directory = directory.display();
+    CliError::usage(format!("{directory} holds an export of another ledger ({error}); export to a new directory"))
 }

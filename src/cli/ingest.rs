@@ -16,7 +16,7 @@ use super::source::Place;
 use crate::config::Config;
 use crate::ingest::file::{FileSource, Report, follow, ingest_arrival, ingest_recorded};
 
-pub(crate) fn run(place: &Place, options: &Options, ingest: Ingest) -> Outcome {
+pub(crate) fn run(place: &Place, options: &Options, ingest: &Ingest) -> Outcome {
     if ingest.until.is_some() && ingest.time == IngestTime::Arrival {
         return Err(CliError::usage("--until bounds the times that lines state; it needs --time recorded"));
     }
@@ -30,9 +30,9 @@ pub(crate) fn run(place: &Place, options: &Options, ingest: Ingest) -> Outcome {
                 Some(token) => client.with_token(token),
                 None => client,
             };
-            remote::run(&client, &files.sources, &ingest)?
+            remote::run(&client, &files.sources, ingest)?
         }
-        None => local(place, options, &files.sources, &ingest)?,
+        None => local(place, options, &files.sources, ingest)?,
     };
     files.remove_spool();
     tell(&report, options.json)?;
@@ -84,7 +84,7 @@ impl Drop for Files {
 }
 
 fn local(place: &Place, options: &Options, files: &[FileSource], ingest: &Ingest) -> Result<Report, CliError> {
-    let config = Config::load(options.config.as_deref()).map_err(config_error)?;
+    let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     // History makes its own cuts, at the times of its lines; live ones would close it.
     let node = Node::open(&place.data, &config, ingest.time == IngestTime::Arrival)?;
     let report = take(&node, files, ingest);

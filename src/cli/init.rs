@@ -24,7 +24,8 @@ pub(crate) fn run(place: &Place, options: &super::args::Options, init: Init) -> 
 }
 
 fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliError> {
-    let config = crate::config::Config::load(options.config.as_deref()).map_err(super::node::config_error)?;
+    let config =
+        crate::config::Config::load(options.config.as_deref()).map_err(|error| super::node::config_error(&error))?;
     let settings = match &init.settings {
         None => None,
         Some(path) => {

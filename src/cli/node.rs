@@ -30,8 +30,10 @@ impl Node {
         }
         let runtime = runtime()?;
         let core = Core::open(data_dir.clone(), config.times())?;
-        let running =
-            start(core, Options { live_cuts, clock: Clock::System, policy: config.policy().map_err(config_error)? })?;
+        let running = start(
+            core,
+            Options { live_cuts, clock: Clock::System, policy: config.policy().map_err(|error| config_error(&error))? },
+        )?;
         let handle = Handle::new(&running, data_dir, Clock::System, config.times(), None)?;
         Ok(Self { handle, running, runtime })
     }
@@ -62,7 +64,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 }
 
 /// A configuration that cannot be used is the caller's to mend.
-pub(crate) fn config_error(error: crate::config::ConfigError) -> CliError {
+pub(crate) fn config_error(error: &crate::config::ConfigError) -> CliError {
     CliError::usage(error.to_string())
 }
 

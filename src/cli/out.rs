@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, LineStyle, Table};
 use serde_json::Value;
 
 /// Columns where the terminal does not say: wide enough for a table in a log.
-const WIDTH_DEFAULT: u16 = 140;
+const WIDTH_DEFAULT: u16 = 160;
 
 /// Writes a line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -81,11 +81,10 @@ pub(crate) fn table<R: IntoIterator<Item = Vec<String>>>(header: &[&str], rows: 
 
 /// The text of a JSON value: nothing for null, strings without quotes.
 pub(crate) fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    if value.is_null() {
+        return "-".to_owned();
     }
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A hash short enough to read and long enough to find.

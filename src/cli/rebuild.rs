@@ -12,14 +12,14 @@ use crate::config::Config;
 use crate::sequencer::{Cache, Core, DataDir};
 
 pub(crate) fn run(place: &Place, options: &Options) -> Outcome {
-    if place.server.is_some() || ServiceFile::running(&place.data).is_some() {
+    if ServiceFile::running(&place.data).is_some() {
         return Err(CliError::new(
             Exit::Unreachable,
             "the service holds the directory; stop it first, rebuild, and start it again",
         ));
     }
     let began = monotonic();
-    let config = Config::load(options.config.as_deref()).map_err(config_error)?;
+    let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     let data_dir = DataDir::open(&place.data)?;
     Cache::delete(&data_dir.root().join("cache"))?;
     let mut core = Core::open(data_dir, config.times())?;

@@ -27,7 +27,7 @@ use crate::sequencer::{Core, DataDir, Handle, Options as WriterOptions, Running,
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(place: &Place, options: &Options, serve: &Serve) -> Outcome {
-    let mut config = Config::load(options.config.as_deref()).map_err(config_error)?;
+    let mut config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     config.data.clone_from(&place.data);
     if let Some(listen) = serve.listen {
         config.listen = listen;
@@ -38,7 +38,7 @@ pub(crate) fn run(place: &Place, options: &Options, serve: &Serve) -> Outcome {
 
 /// Serves what the demo made, to whoever reaches this machine's own address.
 pub(crate) fn run_demo(options: &Options, data: &Path) -> Outcome {
-    let mut config = Config::load(options.config.as_deref()).map_err(config_error)?;
+    let mut config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     data.clone_into(&mut config.data);
     // The demo's data is nobody's secret, and a page that asks for a token shows little.
     config.open_reads = true;
@@ -46,7 +46,7 @@ pub(crate) fn run_demo(options: &Options, data: &Path) -> Outcome {
 }
 
 fn start_log(config: &LogConfig) -> Result<(), CliError> {
-    let level: tracing::Level = config.level.parse().map_err(|_| {
+    let level: tracing::Level = config.level.parse().map_err(|_error| {
         CliError::usage(format!("log.level is {:?}: it is error, warn, info, debug or trace", config.level))
     })?;
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
@@ -78,7 +78,7 @@ fn service(config: &Config, follower: bool) -> Outcome {
     if config.alertmanager.is_some() {
         tracing::warn!("alertmanager.unused: this version tells alerts to nobody; read /v1/alerts or /v1/stream");
     }
-    let policy = config.policy().map_err(config_error)?;
+    let policy = config.policy().map_err(|error| config_error(&error))?;
     let runtime = runtime()?;
     let core = Core::open(data_dir.clone(), config.times())?;
     let writer = WriterOptions { live_cuts: embedded, clock: Clock::System, policy: policy.clone() };
@@ -113,8 +113,11 @@ fn intake(
         return Ok((new_handle(None)?, Intake { stop, ended, task: None }));
     }
     let kafka = config.kafka.clone().unwrap_or_default();
-    let producer =
-        if follower { follower_producer() } else { producer(&kafka, data_dir.settings()).map_err(refused)? };
+    let producer = if follower {
+        follower_producer()
+    } else {
+        producer(&kafka, data_dir.settings()).map_err(|error| refused(&error))?
+    };
     let handle = new_handle(Some(producer))?;
     let reading = crate::ingest::kafka::run(handle.clone(), kafka, follower, policy, stopping);
     let task = tokio::spawn(async move {
@@ -126,7 +129,7 @@ fn intake(
 }
 
 /// What the broker's topics or the configuration are refused for is the operator's to mend.
-fn refused(error: KafkaIntakeError) -> CliError {
+fn refused(error: &KafkaIntakeError) -> CliError {
     CliError::usage(error.to_string())
 }
 
@@ -135,7 +138,7 @@ impl Intake {
         self.stop.send_replace(true);
         // It ends with its last batch; what is on its way comes again from the broker.
         match self.task {
-            Some(task) => task.await.map_err(CliError::failed)?.map_err(refused),
+            Some(task) => task.await.map_err(CliError::failed)?.map_err(|error| refused(&error)),
             None => Ok(()),
         }
     }
@@ -189,7 +192,7 @@ fn reachable(address: std::net::SocketAddr) -> std::net::SocketAddr {
     let ip = match address.ip() {
         std::net::IpAddr::V4(ip) if ip.is_unspecified() => std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
         std::net::IpAddr::V6(ip) if ip.is_unspecified() => std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        ip => ip,
+        ip @ (std::net::IpAddr::V4(_) | std::net::IpAddr::V6(_)) => ip,
     };
     std::net::SocketAddr::new(ip, address.port())
 }

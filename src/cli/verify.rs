@@ -1,5 +1,8 @@
 //! `verify`: every entry, hash and signature read again. Only the verifier key is trusted.
 
+mod cuts;
+mod remote;
+
 use std::path::{Path, PathBuf};
 
 use ledger::verify::{AuditProgress, audit, audit_extends};
@@ -9,13 +12,15 @@ use super::args::{Options, Verify};
 use super::error::{CliError, Exit, Outcome, file_error};
 use super::ingest::progress_bar;
 use super::out::{self, Tone, tone};
-use super::source::{Keys, Place, exported};
+use super::source::{Client, Keys, Place, exported};
 use crate::clock::monotonic;
 
 /// What is to be checked.
 struct Target {
     directory: PathBuf,
     keys: Keys,
+    /// Removed at the end.
+    _fetched: Option<remote::Fetched>,
 }
 
 /// What came of it.
@@ -34,8 +39,12 @@ pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome 
     if names.is_empty() {
         return Err(CliError::usage(format!("{} holds no ledger", target.directory.display())));
     }
-    for name in names {
-        check(&target, &name, options, &mut findings)?;
+    for name in &names {
+        check(&target, name, options, &mut findings)?;
+    }
+    // Where a ledger is damaged, what its cuts say is not worth comparing.
+    if findings.problems.is_empty() {
+        together(&target, &names, options, &mut findings)?;
     }
     for kept in &verify.since {
         since(&target, kept, options, &mut findings)?;
@@ -52,6 +61,12 @@ pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome 
 
 fn target(place: &Place, verify: &Verify) -> Result<Target, CliError> {
     let named = verify.target.as_deref();
+    let url = named.filter(|named| named.starts_with("http://") || named.starts_with("https://"));
+    if let Some(url) = url.or(place.server.as_deref().filter(|_| named.is_none())) {
+        let keys = Keys::read(&place.vkey)?;
+        let fetched = remote::Fetched::from(&Client::new(url, place.token()?), &keys)?;
+        return Ok(Target { directory: fetched.directory().to_owned(), keys, _fetched: Some(fetched) });
+    }
     let directory = match named {
         Some(path) => PathBuf::from(path),
         None => place.export.clone().unwrap_or_else(|| place.data.clone()),
@@ -62,12 +77,24 @@ fn target(place: &Place, verify: &Verify) -> Result<Target, CliError> {
             directory.display()
         )));
     }
-    let keys = if place.vkey.is_empty() && directory.join("keys").is_dir() {
-        Keys::of_data(&directory)?
-    } else {
-        Keys::read(&place.vkey)?
-    };
-    Ok(Target { directory, keys })
+    let own_keys = place.vkey.is_empty() && directory.join("keys").is_dir();
+    let keys = if own_keys { Keys::of_data(&directory)? } else { Keys::read(&place.vkey)? };
+    Ok(Target { directory, keys, _fetched: None })
+}
+
+/// Whether the cuts of governance fit the metrics ledgers.
+fn together(target: &Target, names: &[String], options: &Options, findings: &mut Findings) -> Result<(), CliError> {
+    let (cuts, wrong) = cuts::compare(&target.directory, names, &target.keys)?;
+    if !options.json && wrong.is_empty() && cuts > 0 {
+        out::line(format!("cuts: {}, all {cuts} name roots that the metrics ledgers have", tone(Tone::Good, "ok")));
+    }
+    for (ledger, problem) in wrong {
+        if !options.json {
+            out::line(format!("{ledger}: {}: {problem}", tone(Tone::Bad, "does not fit")));
+        }
+        findings.problems.push(json!({ "ledger": ledger, "problem": problem }));
+    }
+    Ok(())
 }
 
 fn check(target: &Target, name: &str, options: &Options, findings: &mut Findings) -> Result<(), CliError> {

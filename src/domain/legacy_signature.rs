@@ -121,7 +121,7 @@ mod tests {
         check(r#"{"ü":"é😀\u0001\n"}"#, r#"{"\u00fc": "\u00e9\ud83d\ude00\u0001\n"}"#);
     }
 
-    /// Made by Python 3.11: hashlib.sha256(b"trace-secret" + json.dumps(event, sort_keys=True).encode()).
+    /// Made by Python 3.11: `hashlib.sha256(b"trace-secret" + json.dumps(event, sort_keys=True).encode())`.
     #[test]
     fn a_signature_made_by_python() {
         let line = r#"{"event_type":"x","artifact":{"artifact_id":"s"},"payload":{"d":41.2},"signature":"SIGNATURE"}"#;

@@ -91,7 +91,9 @@ impl Core {
         }
         let cache = Cache::open(&data_dir.root().join("cache"))?;
         let snapshot = usable_snapshot(&cache, &governance, &metrics);
-        let (state, slo, metrics_state, files, unsaid) = if let Some(snapshot) = snapshot { (snapshot.governance, snapshot.slo, snapshot.metrics, snapshot.files, snapshot.unsaid) } else {
+        let (state, slo, metrics_state, files, unsaid) = if let Some(snapshot) = snapshot {
+            (snapshot.governance, snapshot.slo, snapshot.metrics, snapshot.files, snapshot.unsaid)
+        } else {
             cache.clear()?;
             (Governance::default(), Slo::default(), BTreeMap::new(), FileState::default(), Vec::new())
         };
@@ -238,7 +240,8 @@ impl Core {
 
     /// Whether the ledgers here have what a cut names. A node that consumes may read the cut before the records.
     fn can_follow(&self, applied: &Applied) -> bool {
-        let reaches = |listed: &CutLedger| self.metrics.get(&listed.ledger).is_some_and(|ledger| ledger.size() >= listed.size);
+        let reaches =
+            |listed: &CutLedger| self.metrics.get(&listed.ledger).is_some_and(|ledger| ledger.size() >= listed.size);
         match &applied.event {
             Some(Event::Cut(cut)) if applied.verdict == Verdict::Admitted => cut.ledgers.iter().all(reaches),
             _ => true,

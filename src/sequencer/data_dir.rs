@@ -96,7 +96,9 @@ impl DataDir {
         }
         // A crash before node.json leaves settings whose admin token nobody has seen: they are made anew with a new token,
         // and so is the governance ledger, which holds nothing but them.
-        let (settings, admin_token) = if let Some(settings) = options.settings { (settings, None) } else {
+        let (settings, admin_token) = if let Some(settings) = options.settings {
+            (settings, None)
+        } else {
             let token = new_token()?;
             let node_key = NodeKey {
                 node: options.node.clone(),

@@ -178,15 +178,17 @@ impl Handle {
                 )
                 .await;
         };
-        let produced = producer.governance(items).await?;
-        let Some(last) = produced.last().map(|produced| produced.offset) else { return Ok(Vec::new()) };
+        // What may yet reach the topic has not failed.
+        let sent = tokio::time::timeout(APPLIED_WITHIN, producer.governance(items));
+        let landed = sent.await.map_err(|_elapsed| SubmitError::NotYet)??;
+        let Some(last) = landed.last().map(|produced| produced.offset) else { return Ok(Vec::new()) };
         self.applied(last).await?;
         let governance = self.shared.governance();
         let outcome = |produced: &Produced| {
             let position = governance.offsets.position_of(produced.offset, governance.size)?;
             Some(Outcome { position, time: governance.time, verdict: governance.verdict_at(position) })
         };
-        Ok(produced.iter().filter_map(outcome).collect())
+        Ok(landed.iter().filter_map(outcome).collect())
     }
 
     /// Waits until the governance record at `offset` is folded.

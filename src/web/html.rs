@@ -49,7 +49,7 @@ pub(super) fn text_of(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -139,8 +139,11 @@ impl Page {
         }
         self.body.push_str("</tr></thead><tbody>\n");
         for row in rows {
-            let cells: String = row.iter().map(|cell| format!("<td>{}</td>", cell.0)).collect();
-            let _ = writeln!(self.body, "<tr>{cells}</tr>");
+            self.body.push_str("<tr>");
+            for cell in row {
+                let _ = write!(self.body, "<td>{}</td>", cell.0);
+            }
+            self.body.push_str("</tr>\n");
         }
         self.body.push_str("</tbody></table></div>\n");
         self

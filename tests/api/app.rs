@@ -12,36 +12,36 @@ use govledger::domain::settings::SourceSettings;
 use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
 use serde_json::{Value, json};
 
-use crate::http::{Http, Reply};
+use crate::support::http::{Http, Reply};
 
-pub const NOW: &str = "2026-11-01T00:00:00Z";
-pub const LOCAL_TOKEN: &str = "glt_local";
-pub const ROLES: [&str; 6] = ["reader", "publisher", "oncall", "finance", "auditor", "admin"];
+pub(crate) const NOW: &str = "2026-11-01T00:00:00Z";
+pub(crate) const LOCAL_TOKEN: &str = "glt_local";
+pub(crate) const ROLES: [&str; 6] = ["reader", "publisher", "oncall", "finance", "auditor", "admin"];
 
 /// A running service.
-pub struct App {
-    pub http: Http,
-    pub address: String,
-    pub handle: Handle,
-    pub clock: Clock,
-    pub data: tempfile::TempDir,
-    pub admin: String,
+pub(crate) struct App {
+    pub(crate) http: Http,
+    pub(crate) address: String,
+    pub(crate) handle: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) data: tempfile::TempDir,
+    pub(crate) admin: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     served: Option<std::thread::JoinHandle<()>>,
     running: Option<Running>,
 }
 
 /// The token of the principal that a role's test acts as; its name is the role's.
-pub fn token(role: &str) -> String {
+pub(crate) fn token(role: &str) -> String {
     format!("glt_test_{role}")
 }
 
 impl App {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(ApiConfig::default())
     }
 
-    pub fn with(config: ApiConfig) -> Self {
+    pub(crate) fn with(config: ApiConfig) -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = InitOptions {
             node: "test".into(),
@@ -89,17 +89,17 @@ impl App {
     }
 
     /// Gives `name` roles and the token that [`token`] says.
-    pub fn enroll(&self, name: &str, roles: &[&str]) {
+    pub(crate) fn enroll(&self, name: &str, roles: &[&str]) {
         let body = json!({ "name": name, "roles": roles, "token_sha256": token_sha256(&token(name)) });
         self.command(&self.admin, "/v1/principals", &format!("enroll-{name}"), &body).expect(200);
     }
 
     /// As the principal whose only role is `role`.
-    pub fn as_role(&self, role: &str) -> Http {
+    pub(crate) fn as_role(&self, role: &str) -> Http {
         self.http.with_token(&token(role))
     }
 
-    pub fn command(&self, token: &str, path: &str, key: &str, body: &Value) -> Reply {
+    pub(crate) fn command(&self, token: &str, path: &str, key: &str, body: &Value) -> Reply {
         self.http.with_token(token).post(
             path,
             &[("idempotency-key", key), ("content-type", "application/json")],
@@ -107,11 +107,11 @@ impl App {
         )
     }
 
-    pub fn read(&self, path: &str) -> Reply {
+    pub(crate) fn read(&self, path: &str) -> Reply {
         self.as_role("reader").get(path)
     }
 
-    pub fn publish(&self, body: &str) -> Reply {
+    pub(crate) fn publish(&self, body: &str) -> Reply {
         self.as_role("publisher").post(
             "/v1/events",
             &[("content-type", "application/cloudevents+json")],
@@ -120,7 +120,7 @@ impl App {
     }
 
     /// Sends bytes as they are, closes that side, and returns all that comes back.
-    pub fn raw(&self, request: &[u8]) -> String {
+    pub(crate) fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(request).unwrap();
@@ -131,7 +131,7 @@ impl App {
     }
 
     /// The status of a request whose answer may never end.
-    pub fn status(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> u16 {
+    pub(crate) fn status(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> u16 {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
@@ -145,11 +145,11 @@ impl App {
         std::str::from_utf8(&start[9..]).unwrap().parse().unwrap()
     }
 
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.handle.shared().governance().size
     }
 
-    pub fn restart_is_clean(mut self) {
+    pub(crate) fn restart_is_clean(mut self) {
         self.halt();
         let data_dir = DataDir::open(&self.data.path().join("data")).unwrap();
         let core = Core::open(data_dir, TimeFields::default()).unwrap();
@@ -177,16 +177,16 @@ impl Drop for App {
     }
 }
 
-/// A CloudEvent of the stack `s`.
-pub fn event(id: &str, event_type: &str, data: Value) -> String {
+/// An event of the stack `s`.
+pub(crate) fn event(id: &str, event_type: &str, data: &Value) -> String {
     json!({ "specversion": "1.0", "id": id, "source": "ci", "type": event_type, "subject": "s", "data": data })
         .to_string()
 }
 
-pub fn published(id: &str, engine: &str, version: &str) -> String {
+pub(crate) fn published(id: &str, engine: &str, version: &str) -> String {
     event(
         id,
         "llm_engine_published",
-        json!({ "engine_hash": engine, "version": version, "manifest": { "engine_hash": engine, "engine_version": version } }),
+        &json!({ "engine_hash": engine, "version": version, "manifest": { "engine_hash": engine, "engine_version": version } }),
     )
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::{App, published, token};
-use crate::http::Reply;
+use crate::support::http::Reply;
 
 fn scope() -> Value {
     json!({ "rule": "cost_per_request", "stack": "s", "justification": "quarter end", "mitigation_plan": "smaller batches", "cap_usd": "25.00", "expires": "2026-11-20T00:00:00Z", "ticket": "FIN-7" })

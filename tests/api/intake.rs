@@ -6,7 +6,7 @@ use govledger::api::ApiConfig;
 use serde_json::{Value, json};
 
 use crate::app::{App, event, published, token};
-use crate::http::Reply;
+use crate::support::http::Reply;
 
 const LEGACY: &str = r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":"s","version":"1.0.0","hash":"sha256:a"},"actor":"ci","payload":{"engine_path":"/e"},"timestamp":"2026-10-01T08:30:00.123456+00:00"}"#;
 const LOG: &str = r#"{"event":"llm.request","operation":"judge","model":"qwen3","engine_hash":"sha256:a","duration_ms":512.125,"queue_delay_us":811.0,"cost_usd":0.012}"#;
@@ -41,7 +41,7 @@ fn every_dialect_is_taken_byte_for_byte() {
     let batch = format!(
         "[{},\n {}]",
         published("2", "sha256:c", "1.2.0"),
-        event("3", "llm_warmup_completed", json!({ "engine_hash": "sha256:c" }))
+        event("3", "llm_warmup_completed", &json!({ "engine_hash": "sha256:c" }))
     );
     let reply = publisher
         .post("/v1/events", &[("content-type", "application/cloudevents-batch+json")], batch.as_bytes())
@@ -75,6 +75,10 @@ fn a_second_one_is_a_duplicate_and_other_bytes_are_a_conflict() {
     let problem = conflict.json();
     assert_eq!((problem["code"].as_str(), &problem["by_position"]), (Some("id_conflict"), &first));
     assert_eq!(problem["errors"][0]["refusal"]["code"], "id_conflict");
+    let named = app.read("/v1/rejected?ledger=governance&limit=5").expect(200).json();
+    assert_eq!(named["rejected"], app.read("/v1/rejected").json()["rejected"]);
+    let before = app.read(&format!("/v1/rejected?ledger=governance&as_of={first}")).expect(200).json();
+    assert_eq!(before["rejected"], json!([]));
     let rejected = app.read("/v1/rejected").json();
     assert_eq!(rejected["rejected"].as_array().unwrap().last().unwrap()["position"], problem["position"], "it is kept");
 }
@@ -96,11 +100,11 @@ fn bad_elements_are_recorded_with_their_reason() {
     check(br#"{"event_type":"llm_engine_published","payload":{"x":NaN}}"#, "not_finite_number", "NaN");
     check(br#"{"specversion":"1.0","id":5,"source":"ci","type":"x"}"#, "wrong_type", "id");
     check(br#"{"specversion":"1.0","id":"1","type":"x"}"#, "missing_field", "source");
-    check(event("9", "llm_engine_published", json!({})).as_bytes(), "missing_field", "engine_hash");
+    check(event("9", "llm_engine_published", &json!({})).as_bytes(), "missing_field", "engine_hash");
     check(LOG.as_bytes(), "wrong_kind", "provider log");
     check(br#"{"payloadType":"application/cloudevents+json","payload":"!","signatures":[]}"#, "bad_envelope", "");
     check(
-        event("10", "llm_waiver_approved", json!({ "waiver": "w" })).as_bytes(),
+        event("10", "llm_waiver_approved", &json!({ "waiver": "w" })).as_bytes(),
         "envelope_required",
         "through the API",
     );
@@ -214,7 +218,7 @@ fn lines_of_a_file_are_taken_once() {
 #[test]
 fn a_backfill_is_spooled_and_leaves_nothing_behind() {
     let app = App::start();
-    let log = LOG.replace("}", ",\"recorded_at\":\"2026-10-01T08:31:00+00:00\"}");
+    let log = LOG.replace('}', ",\"recorded_at\":\"2026-10-01T08:31:00+00:00\"}");
     let (events, logs) = (format!("{LEGACY}\n"), format!("{log}\n{log}\n"));
     let manifest = json!([{ "name": "events", "bytes": events.len() }, { "name": "logs", "bytes": logs.len() }]);
     let body = format!("{manifest}\n{events}{logs}");
@@ -241,4 +245,24 @@ fn a_backfill_is_spooled_and_leaves_nothing_behind() {
     assert_eq!(until.json()["code"], "intake_refused", "{}", until.text());
     let spool = app.data.path().join("data/spool");
     assert_eq!(std::fs::read_dir(spool).unwrap().count(), 0, "nothing is left in the spool");
+}
+
+#[test]
+fn one_backfill_at_a_time_and_a_stop_does_not_wait_for_an_upload() {
+    let app = App::start();
+    let mut upload = std::net::TcpStream::connect(&app.address).unwrap();
+    let head = format!(
+        "POST /v1/backfill HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\nContent-Length: 100000\r\n\r\n[{{\"name\":\"a\",\"bytes\":90000}}]\nabc",
+        token("publisher")
+    );
+    upload.write_all(head.as_bytes()).unwrap();
+    let spool = app.data.path().join("data/spool");
+    while std::fs::read_dir(&spool).map_or(0, Iterator::count) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let busy = app.as_role("publisher").post("/v1/backfill", &[], b"[]\n").expect(503);
+    assert_eq!((busy.json()["code"].as_str(), busy.header("retry-after")), (Some("busy"), Some("1")));
+    // The open upload must not hold up a stop.
+    app.restart_is_clean();
+    drop(upload);
 }

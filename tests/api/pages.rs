@@ -50,3 +50,48 @@ fn pages_show_what_the_answers_say_and_escape_it() {
     }
     assert_eq!(app.read("/stacks/nothing").status, 404);
 }
+
+#[test]
+fn finance_decides_in_a_real_browser() {
+    use crate::support::{browser, parts};
+    let Some(parts) = parts::browser() else { return };
+    let app = App::start();
+    app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
+    let scope = json!({ "rule": "latency_p95", "stack": "s", "justification": "known slow", "mitigation_plan": "m", "expires": "2026-11-20T00:00:00Z" });
+    let reply = app.command(&token("oncall"), "/v1/waivers", "w", &scope).expect(200).json();
+    let waiver = reply["waiver"].as_str().unwrap();
+    let url = |path: &str| format!("http://{}{path}", app.address);
+    let approve = format!("form[data-action='/v1/waivers/{waiver}/approve']");
+    let steps = [
+        json!({ "goto": url("/waivers") }),
+        json!({ "axe": true }),
+        json!({ "fill": ["#token", token("finance")] }),
+        json!({ "click": "form.token button" }),
+        json!({ "wait_for": &approve }),
+        json!({ "axe": true }),
+        json!({ "fill": [format!("{approve} input"), "within budget"] }),
+        json!({ "click": format!("{approve} button") }),
+        json!({ "wait_for": format!("{approve} output:not(:empty)") }),
+        json!({ "text": format!("{approve} output") }),
+        json!({ "goto": url("/") }),
+        json!({ "wait_for": "table" }),
+        json!({ "axe": true }),
+        json!({ "goto": url("/stacks/s") }),
+        json!({ "wait_for": "dl" }),
+        json!({ "axe": true }),
+        json!({ "goto": url("/docs") }),
+        json!({ "axe": true }),
+    ];
+    let driven = browser::drive(&parts, &steps);
+    for (step, result) in steps.iter().zip(&driven.results) {
+        if step.get("axe").is_some() {
+            assert_eq!(result, &json!([]), "accessibility");
+        }
+    }
+    assert!(driven.results[9].as_str().unwrap().starts_with("Applied as entry"), "{:?}", driven.results[9]);
+    let status = app.read(&format!("/v1/waivers/{waiver}")).json();
+    assert_eq!((status["status"].as_str(), status["decided_by"].as_str()), (Some("approved"), Some("finance")));
+    // A page that asks for a token is a 401, which the browser notes; nothing else may go wrong.
+    let others: Vec<&String> = driven.errors.iter().filter(|error| !error.contains("401")).collect();
+    assert!(others.is_empty(), "{others:?}");
+}

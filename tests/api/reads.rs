@@ -59,7 +59,7 @@ fn the_gate_speaks_by_status_and_header() {
     check(200, "unknown", Value::Null);
     app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
     check(503, "closed", json!(false));
-    app.publish(&event("2", "llm_warmup_completed", json!({ "engine_hash": "sha256:a" }))).expect(200);
+    app.publish(&event("2", "llm_warmup_completed", &json!({ "engine_hash": "sha256:a" }))).expect(200);
     check(200, "open", json!(true));
     assert_eq!(app.read("/v1/stacks/s/traffic?engine=sha256:zz").status, 503);
     let strict = app.read("/v1/stacks/s/last-good?strict=true").expect(404);
@@ -86,7 +86,7 @@ fn proofs_and_tiles_hold_for_strangers() {
     assert!(checkpoint.size() > 300);
     for position in [0, 1, 255, 256, checkpoint.size() - 1] {
         let entry = bytes(&app.read(&format!("/v1/entries/governance/{position}")).expect(200).json()["entry_base64"]);
-        for query in ["".to_owned(), "?size=".to_owned() + &(position + 1).to_string()] {
+        for query in [String::new(), format!("?size={}", position + 1)] {
             let text = app.read(&format!("/v1/entries/governance/{position}/proof{query}")).expect(200).text();
             ProofFile::parse(&text).unwrap().verify(&entry, &key).unwrap();
             assert!(ProofFile::parse(&text).unwrap().verify(b"another entry", &key).is_err());
@@ -110,7 +110,7 @@ fn entries_are_filtered_and_paged() {
     let app = App::start();
     app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
     app.clock.set("2026-11-01T01:00:00Z".parse().unwrap());
-    app.publish(&event("2", "llm_warmup_completed", json!({ "engine_hash": "sha256:a" }))).expect(200);
+    app.publish(&event("2", "llm_warmup_completed", &json!({ "engine_hash": "sha256:a" }))).expect(200);
     let rows = |query: &str| {
         app.read(&format!("/v1/entries{query}")).expect(200).json()["entries"].as_array().unwrap().clone()
     };
@@ -210,4 +210,25 @@ fn health_metrics_and_description() {
     assert!(!text.contains("# EOF"));
     let document = app.http.get("/openapi.json").expect(200).json();
     assert_eq!(document, govledger::api::openapi());
+}
+
+#[test]
+fn promtool_reads_the_metrics_page() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let Some(parts) = crate::support::parts::prometheus() else { return };
+    let app = App::start();
+    app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
+    let text = app.http.get("/metrics").expect(200).text();
+    let mut promtool = Command::new(parts.promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{text}");
 }

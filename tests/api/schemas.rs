@@ -129,7 +129,7 @@ fn answers_of_the_service_fit_their_schemas() {
     use serde_json::json;
     let app = App::start();
     app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
-    app.publish(&event("2", "llm_warmup_completed", json!({ "engine_hash": "sha256:a" }))).expect(200);
+    app.publish(&event("2", "llm_warmup_completed", &json!({ "engine_hash": "sha256:a" }))).expect(200);
     app.publish("{\"event_type\":5}").expect(422);
     let scope = json!({ "rule": "latency_p95", "stack": "s", "justification": "j", "mitigation_plan": "m", "expires": "2026-11-20T00:00:00Z" });
     let waiver = app.command(&token("oncall"), "/v1/waivers", "w", &scope).expect(200).json();

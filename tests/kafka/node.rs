@@ -12,6 +12,7 @@ use govledger::domain::principal::Role;
 use govledger::domain::settings::SourceSettings;
 use govledger::ingest::kafka::{KafkaConfig, KafkaIntakeError, follower_producer, producer, run};
 use govledger::projection::answers::Asked;
+use govledger::projection::governance::Verdict;
 use govledger::sequencer::{CommandOutcome, Core, DataDir, Handle, InitOptions, Options, Running, start};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,8 +30,8 @@ pub(crate) struct Node {
     runtime: tokio::runtime::Runtime,
 }
 
-/// Makes a data directory for these topics; with `like`, a further node of the same ledger.
-pub(crate) fn init(root: &Path, name: &str, topics: (&str, &str), like: Option<&Path>) {
+/// Makes a data directory for these topics; with `like`, a further node of the same ledger. The first admin's token.
+pub(crate) fn init(root: &Path, name: &str, topics: (&str, &str), like: Option<&Path>) -> Option<String> {
     let options = InitOptions {
         node: name.to_owned(),
         source: SourceSettings::Kafka { governance_topic: topics.0.to_owned(), metrics_topic: topics.1.to_owned() },
@@ -39,7 +40,7 @@ pub(crate) fn init(root: &Path, name: &str, topics: (&str, &str), like: Option<&
         further_node_keys: Vec::new(),
         now: Clock::System.now(),
     };
-    DataDir::init(root, options).unwrap();
+    DataDir::init(root, options).unwrap().admin_token
 }
 
 impl Node {
@@ -100,6 +101,25 @@ impl Node {
         let reader = self.handle.shared().reader(ledger).unwrap();
         let entries = reader.entries(1..reader.size());
         entries.map(|entry| leaf::split(&entry.unwrap().1).unwrap().header).collect()
+    }
+
+    /// (type, stated identity) of every admitted entry that the service said or was asked for.
+    pub(crate) fn said(&self) -> Vec<(String, String)> {
+        let reader = self.handle.shared().reader("governance").unwrap();
+        let governance = self.handle.shared().governance();
+        let mut said = Vec::new();
+        for entry in reader.entries(1..reader.size()) {
+            let (position, entry) = entry.unwrap();
+            let leaf = leaf::split(&entry).unwrap();
+            if governance.verdict_at(position) != Verdict::Admitted {
+                continue;
+            }
+            let report = govledger::domain::report::read(&leaf).unwrap();
+            if report.envelope.is_some() {
+                said.push((report.about.event_type, format!("{:?}", report.identity)));
+            }
+        }
+        said
     }
 
     pub(crate) fn offsets(&self, ledger: &str) -> Vec<u64> {

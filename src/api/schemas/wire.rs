@@ -76,6 +76,7 @@ pub(super) struct RollbackCompleted {
 }
 
 /// An artifact as events name it.
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Artifact {
     /// The stack.
@@ -147,14 +148,14 @@ pub(super) struct LegacyArtifact {
     hash: Option<String>,
 }
 
-/// A signed submission around a CloudEvent (DSSE v1, Ed25519).
+/// A signed submission around an event (DSSE v1, Ed25519).
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DsseEnvelope {
     /// Always `application/cloudevents+json`.
     #[schemars(extend("const" = "application/cloudevents+json"))]
     payload_type: String,
-    /// The CloudEvent, base64.
+    /// The event, base64.
     payload: String,
     /// One or more.
     #[schemars(length(min = 1, max = 16))]

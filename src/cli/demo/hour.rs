@@ -143,7 +143,7 @@ fn broken(start: Time) -> Vec<(f64, String)> {
     ]
 }
 
-fn event(start: Time, seconds: f64, kind: &str, stack: &str, engine: &Engine, actor: &str, payload: Value) -> String {
+fn event(start: Time, seconds: f64, kind: &str, stack: &str, engine: &Engine, actor: &str, payload: &Value) -> String {
     json!({
         "event_type": kind,
         "artifact": { "artifact_id": stack, "version": engine.version, "hash": engine.hash },
@@ -171,8 +171,9 @@ fn manifest(start: Time, engine: &Engine, repository: &str) -> Value {
 
 /// The event log, in its order.
 fn events(start: Time) -> Vec<String> {
-    let qwen = |seconds, kind, engine, actor, payload| event(start, seconds, kind, QWEN, engine, actor, payload);
-    let rerank = |seconds, kind, actor, payload| event(start, seconds, kind, RERANK, &RERANKER, actor, payload);
+    let qwen =
+        |seconds, kind, engine, actor, payload: Value| event(start, seconds, kind, QWEN, engine, actor, &payload);
+    let rerank = |seconds, kind, actor, payload: Value| event(start, seconds, kind, RERANK, &RERANKER, actor, &payload);
     vec![
         qwen(
             -600.0,

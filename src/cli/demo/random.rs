@@ -1,4 +1,4 @@
-//! A small seeded generator (SplitMix64) and the shapes that traffic has. Nothing here is for secrets.
+//! A small seeded generator (`SplitMix64`) and the shapes that traffic has. Nothing here is for secrets.
 
 /// The generator.
 #[derive(Debug, Clone)]

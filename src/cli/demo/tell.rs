@@ -75,7 +75,7 @@ fn fired(node: &Node) -> Result<(), CliError> {
             format!(", covered by {}", text(&alert["covered_by"]))
         };
         out::line(format!(
-            "  {}  {} on {}: {} {until}{covered}",
+            "  {}  {} on {}: {}; {until}{covered}",
             clock(&alert["firing_since"]),
             text(&alert["rule"]),
             text(&alert["stack"]),
@@ -94,9 +94,10 @@ fn measured(alert: &Value) -> String {
         "queue_delay" => format!("P95 wait was {number:.0} µs and should stay below {threshold}"),
         "kv_reuse" => format!("{:.0} % of KV blocks were reused, under {threshold}", number * 100.0),
         "speculative_accept" => format!("{:.0} % of draft tokens were accepted, under {threshold}", number * 100.0),
-        "cost_per_request" => format!("{value} request over {threshold} USD in a minute,"),
-        "readiness_queue_delay" => format!("{value} waited longer than {threshold} µs,"),
-        _ => format!("{value} against {threshold},"),
+        "token_budget" => format!("{value} requests over their token budget in a minute"),
+        "cost_per_request" => format!("{value} request over {threshold} USD in a minute"),
+        "readiness_queue_delay" => format!("{value} waited longer than {threshold} µs"),
+        _ => format!("{value} against {threshold}"),
     }
 }
 

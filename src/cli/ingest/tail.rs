@@ -159,7 +159,7 @@ mod tests {
         tail.taken();
         assert_eq!(tail.next_line(), 3);
         assert!(!tail.read(false).unwrap());
-        write!(file, "1}}\n").unwrap();
+        writeln!(file, "1}}").unwrap();
         assert!(tail.read(false).unwrap());
         assert_eq!(tail.lines(), b"{\"event\":1}\n");
         tail.taken();

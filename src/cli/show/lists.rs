@@ -183,7 +183,11 @@ pub(super) fn slo(body: &Value) {
 
 /// What was measured, with its unit; the counts where they alone decide.
 fn figures(row: &Value) -> String {
-    match (&row["value"], row["figures"].as_object()) {
+    let figures = &row["figures"];
+    if let (Some(below), Some(samples)) = (figures["below"].as_u64(), figures["samples"].as_u64()) {
+        return format!("{below} of {samples} below it");
+    }
+    match (&row["value"], figures.as_object()) {
         (Value::Null, None) => "-".to_owned(),
         (Value::Null, Some(figures)) => {
             figures.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")

@@ -9,7 +9,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::projection::answers::Asked;
 
 /// How long a question may take: an answer about the past folds a ledger.
-const ASK_TIMEOUT: Duration = Duration::from_secs(60);
+const ASK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the service may take to say that it is there.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer read.
@@ -141,7 +141,8 @@ impl Client {
         let mut path = asked.path();
         if let Some(as_of) = as_of {
             path.push(if path.contains('?') { '&' } else { '?' });
-            path.push_str(&format!("as_of={}", crate::cli::out::encode(&as_of.to_string())));
+            path.push_str("as_of=");
+            path.push_str(&crate::cli::out::encode(&as_of.to_string()));
         }
         let response = self.get(&path)?;
         let body = response.json();
@@ -186,9 +187,8 @@ impl std::io::Read for ReadBox<'_> {
 
 /// Whether an answer says no by what is in it.
 fn says_no(asked: &Asked, body: &Value) -> bool {
-    match asked {
-        Asked::LastGood { strict, .. } => body["engine_hash"].is_null() || (*strict && body["confidence"] != "proven"),
-        Asked::Traffic { .. } => body["open"] == false,
-        _ => false,
+    if let Asked::LastGood { strict, .. } = asked {
+        return body["engine_hash"].is_null() || (*strict && body["confidence"] != "proven");
     }
+    matches!(asked, Asked::Traffic { .. }) && body["open"] == false
 }

@@ -14,6 +14,7 @@ use crate::domain::refusal::{Code, Refusal, quoted};
 
 /// The `artifact` object of legacy events and of rollback payloads.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 pub(super) struct Artifact {
     #[serde(default)]
     pub(super) artifact_id: String,

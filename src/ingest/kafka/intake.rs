@@ -81,9 +81,9 @@ impl Intake {
     pub(super) fn run(self) {
         while !self.is_stopping() {
             match self.open() {
-                Ok((consumer, Found::Ready { next, hole })) => {
+                Ok(Found::Ready { next, hole }) => {
                     self.goes_on();
-                    if let Err(error) = self.read(consumer, next, hole) {
+                    if let Err(error) = self.read(next, hole) {
                         tracing::warn!(ledger = self.ledger(), %error, "kafka.intake_interrupted: the source is checked again");
                         if matches!(error, KafkaIntakeError::Writer(SubmitError::Stopped(_) | SubmitError::Sequencer(_))) {
                             self.stopped(format!("the writer has stopped: {error}"));
@@ -91,13 +91,15 @@ impl Intake {
                         }
                     }
                 }
-                Ok((_, Found::Hole { from, to })) => {
+                Ok(Found::Hole { from, to }) => {
                     self.stopped(format!(
-                        "offsets {from} to {to} of {}, partition {}, are no longer at the broker and were never read. An admin accepts the loss with the command ledger_hole_confirmed {{\"ledger\":\"{}\",\"from\":{from},\"to\":{to},\"reason\":…}}",
-                        self.place.topic, self.place.partition, self.ledger()
+                        "offsets {from} to {to} of {}, partition {}, are no longer at the broker and were never read. Accept the loss with: govledger confirm-hole {} --from {from} --to {to} --reason TEXT",
+                        self.place.topic,
+                        self.place.partition,
+                        self.ledger()
                     ));
                 }
-                Ok((_, Found::Other(reason))) => self.stopped(format!(
+                Ok(Found::Other(reason)) => self.stopped(format!(
                     "{}, partition {}: {reason}. This ledger goes on with the topic it was made from alone; for another, start a new data directory with `govledger init`",
                     self.place.topic, self.place.partition
                 )),
@@ -155,8 +157,8 @@ impl Intake {
     }
 
     /// Checks the source. Only called while nothing is in flight: the ledger's last entry is its last record.
-    fn open(&self) -> Result<(Consumer, Found), KafkaIntakeError> {
-        let consumer = client::consumer(&self.config, self.handle.data_dir().node())?;
+    fn open(&self) -> Result<Found, KafkaIntakeError> {
+        let consumer = self.consumer()?;
         let ledger = self.ledger();
         let last = match (self.last_offset(), self.handle.shared().reader(&ledger)) {
             (Some(offset), Some(reader)) => {
@@ -169,11 +171,17 @@ impl Intake {
             _ => None,
         };
         let confirmed = self.handle.shared().governance().holes.get(&ledger).cloned().unwrap_or_default();
-        let found = self.place.examine(&consumer, last, &confirmed, self.config.request_timeout())?;
-        Ok((consumer, found))
+        self.place.examine(&consumer, last, &confirmed, self.config.request_timeout())
     }
 
-    fn read(&self, consumer: Consumer, next: u64, hole: Option<(u64, u64)>) -> Result<(), KafkaIntakeError> {
+    /// A consumer for one assignment: a second one on the same client, before the first has ended, aborts the process in
+    /// librdkafka (`rd_kafka_assignment_partition_stopped`).
+    fn consumer(&self) -> Result<Consumer, KafkaIntakeError> {
+        client::consumer(&self.config, self.handle.data_dir().node())
+    }
+
+    fn read(&self, next: u64, hole: Option<(u64, u64)>) -> Result<(), KafkaIntakeError> {
+        let consumer = self.consumer()?;
         self.place.assign(&consumer, next)?;
         self.progress.advance(next);
         let mut reading = Reading {
@@ -188,7 +196,7 @@ impl Intake {
         let result = self.read_on(&mut reading);
         // Whatever ended the reading: the position is known only once the last batch has ended too.
         let settled = self.settle(&mut reading);
-        self.commit(&mut reading, CommitMode::Sync);
+        self.commit(&mut reading, CommitMode::Async);
         result.and(settled)
     }
 

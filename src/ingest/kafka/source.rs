@@ -48,7 +48,7 @@ impl Place {
         consumer.assign(&list).map_err(doing("an assignment"))
     }
 
-    /// Looks at the partition. `last` is the ledger's last offset and its entry; `confirmed` the holes that an operator accepted.
+    /// Looks at the partition with a consumer of its own, which is assigned once at the most. `last` is the ledger's last offset and its entry; `confirmed` the holes that an operator accepted.
     pub(super) fn examine(
         &self,
         consumer: &Consumer,

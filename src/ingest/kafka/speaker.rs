@@ -76,7 +76,12 @@ impl Speaker {
             if self.handle.shared().is_poisoned() {
                 return;
             }
-            if let Err(error) = self.turn().await {
+            // A broker that is away must not hold up a stop; whatever was on its way is said again at the next start.
+            let turn = tokio::select! {
+                turn = self.turn() => turn,
+                _ = shutdown.changed() => return,
+            };
+            if let Err(error) = turn {
                 tracing::warn!(%error, "kafka.speaker: trying again");
                 tokio::time::sleep(TICK * 5).await;
             }

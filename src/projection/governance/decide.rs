@@ -1,6 +1,9 @@
 //! The checks that stand before an entry's effect: its envelope, its time, its author's rights, and the state it meets.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "each check is about the few requests it names and lets all others pass")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each check is about the few requests it names and lets all others pass"
+)]
 
 use super::Governance;
 use crate::domain::command::{Command, Request};

@@ -87,7 +87,7 @@ impl Bench {
 fn refused(verdict: &Verdict) -> (Code, Option<u64>) {
     match verdict {
         Verdict::Refused(refusal) => (refusal.code, refusal.by_position),
-        other => panic!("not refused: {other:?}"),
+        Verdict::Admitted | Verdict::Duplicate { .. } => panic!("not refused: {verdict:?}"),
     }
 }
 

@@ -106,7 +106,7 @@ fn stints() {
 #[test]
 fn unapproved_engines() {
     let check = |script: &str, engine: &str, expected: Option<&str>| {
-        assert_eq!(fold(script).unapproved(engine), expected, "{script}")
+        assert_eq!(fold(script).unapproved(engine), expected, "{script}");
     };
     check("p41 w41", "41", None);
     check("p41 w41", "99", Some("unpublished"));
