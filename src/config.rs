@@ -38,9 +38,6 @@ pub struct Config {
     /// How Kafka is reached, for a data directory that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaConfig>,
-    /// Alerts are told to this Alertmanager.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alertmanager: Option<AlertmanagerConfig>,
 }
 
 /// Bounds of the API; what is beyond them is refused, or told to come again.
@@ -69,14 +66,6 @@ pub struct LogConfig {
     pub json: bool,
 }
 
-/// Where alerts are told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertmanagerConfig {
-    /// Base URL.
-    pub url: String,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -88,7 +77,6 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
             kafka: None,
-            alertmanager: None,
         }
     }
 }
@@ -263,7 +251,7 @@ mod tests {
             .map(|line| line.strip_prefix("#: ").unwrap_or(line))
             .fold(String::new(), |all, line| all + line + "\n");
         let full: Config = toml::from_str(&commented).unwrap();
-        assert!(full.kafka.is_some() && full.alertmanager.is_some() && full.policy.is_some());
+        assert!(full.kafka.is_some() && full.policy.is_some());
     }
 
     #[test]

@@ -35,9 +35,9 @@ fn a_full_queue_says_when_to_come_again() {
     let (data, token_file) = (scratch.join("data"), scratch.join("admin"));
     let data = data.to_str().unwrap();
     govledger(&["--data", data, "init", "--node", "test", "--token-out", token_file.to_str().unwrap()]).expect(0);
-    let port = free_port();
-    let arguments = ["--data", data, "serve", "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned);
-    let service = Service::start(ServiceOptions::new(arguments, port));
+    let listen_port = free_port();
+    let arguments = ["--data", data, "serve", "--listen", &format!("127.0.0.1:{listen_port}")].map(str::to_owned);
+    let service = Service::start(ServiceOptions::new(arguments, listen_port));
     let admin = service.http().with_token(std::fs::read_to_string(&token_file).unwrap().trim());
     let enroll = serde_json::json!({ "name": "pub", "roles": ["publisher", "auditor"], "token_sha256": govledger::domain::principal::token_sha256("glt_pub") });
     admin.post("/v1/principals", &[("idempotency-key", "1")], enroll.to_string().as_bytes()).expect(200);

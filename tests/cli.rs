@@ -1,5 +1,7 @@
 //! The built binary, as people and scripts run it: commands, exit codes, JSON.
 
+#![cfg(test)]
+
 #[path = "cli/bench.rs"]
 mod bench;
 

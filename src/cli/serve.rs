@@ -75,9 +75,6 @@ fn service(config: &Config, follower: bool) -> Outcome {
     if embedded && (follower || config.kafka.is_some()) {
         return Err(CliError::usage(KafkaIntakeError::NotKafka.to_string()));
     }
-    if config.alertmanager.is_some() {
-        tracing::warn!("alertmanager.unused: this version tells alerts to nobody; read /v1/alerts or /v1/stream");
-    }
     let policy = config.policy().map_err(|error| config_error(&error))?;
     let runtime = runtime()?;
     let core = Core::open(data_dir.clone(), config.times())?;

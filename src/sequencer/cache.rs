@@ -21,6 +21,10 @@ use crate::projection::slo::Slo;
 /// Snapshots kept; older ones are thinned out to every second one.
 const SNAPSHOTS_MAX: usize = 32;
 
+/// How often a cache in use is tried, and how long apart: ten seconds in all.
+const OPEN_ATTEMPTS: u32 = 100;
+const OPEN_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// The folds at a size.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -75,14 +79,27 @@ fn wrong(error: impl std::fmt::Display) -> SequencerError {
     SequencerError::Cache(error.to_string())
 }
 
+/// Whether another process holds the cache: sled says so in words alone.
+fn is_held(error: &SequencerError) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
 impl Cache {
-    /// Opens it; what cannot be opened is deleted and made anew.
+    /// Opens it; what cannot be opened is deleted and made anew. One that another process holds is waited for, since a reading
+    /// command holds it for a moment only, and is never deleted.
     pub fn open(path: &Path) -> Result<Self, SequencerError> {
-        Self::open_as_it_is(path).or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "cache.rebuilt: the cache did not open and is made anew");
-            std::fs::remove_dir_all(path).map_err(super::error::at(path))?;
-            Self::open_as_it_is(path)
-        })
+        for _ in 0..OPEN_ATTEMPTS {
+            match Self::open_as_it_is(path) {
+                Err(error) if is_held(&error) => std::thread::sleep(OPEN_PAUSE),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cache.rebuilt: the cache did not open and is made anew");
+                    std::fs::remove_dir_all(path).map_err(super::error::at(path))?;
+                    return Self::open_as_it_is(path);
+                }
+                opened => return opened,
+            }
+        }
+        Self::open_as_it_is(path)
     }
 
     /// Opens it, or says why not (another process holds it).

@@ -127,7 +127,9 @@ impl Bench {
 
     /// Runs a command on another data directory.
     pub(crate) fn run_in(&self, data: &str, args: &[&str]) -> Ran {
-        ran(binary().args(args).args(["--data", data]).stdin(Stdio::null()).output().unwrap())
+        let mut command = binary();
+        command.args(args).args(["--data", data]).current_dir(self.directory.path());
+        ran(command.stdin(Stdio::null()).output().unwrap())
     }
 
     /// Runs a command as somebody.
@@ -153,16 +155,16 @@ impl Bench {
 
     /// Runs a command that succeeds or says no, and parses its JSON.
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
-        parse(self.run(&[args, &["--json"]].concat()))
+        parse(&self.run(&[args, &["--json"]].concat()))
     }
 
     /// The same, as somebody.
     pub(crate) fn json_as(&self, principal: &str, args: &[&str]) -> serde_json::Value {
-        parse(self.run_as(principal, &[args, &["--json"]].concat()))
+        parse(&self.run_as(principal, &[args, &["--json"]].concat()))
     }
 }
 
-fn parse(ran: Ran) -> serde_json::Value {
+fn parse(ran: &Ran) -> serde_json::Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 

@@ -174,8 +174,8 @@ impl Intake {
         self.place.examine(&consumer, last, &confirmed, self.config.request_timeout())
     }
 
-    /// A consumer for one assignment: a second one on the same client, before the first has ended, aborts the process in
-    /// librdkafka (`rd_kafka_assignment_partition_stopped`).
+    /// A consumer for one assignment. A second assignment on the same client can meet the stop of the first half done, where
+    /// librdkafka asserts (`rd_kafka_assignment_partition_stopped`) and takes the process with it.
     fn consumer(&self) -> Result<Consumer, KafkaIntakeError> {
         client::consumer(&self.config, self.handle.data_dir().node())
     }
