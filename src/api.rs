@@ -31,6 +31,7 @@ use axum::http::{Method, Uri};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
+use crate::domain::legacy_signature::Secret;
 use crate::domain::principal::token_sha256;
 use crate::sequencer::Handle;
 use meters::Meters;
@@ -61,6 +62,9 @@ pub struct ApiConfig {
     pub requests_max: usize,
     /// Event streams open at once.
     pub streams_max: usize,
+    /// The legacy log's shared secret, to show whether its signatures hold. From the environment alone.
+    #[serde(skip)]
+    pub legacy_secret: Option<Secret>,
 }
 
 impl Default for ApiConfig {
@@ -74,6 +78,7 @@ impl Default for ApiConfig {
             backfill_bytes_max: 16 << 30,
             requests_max: 512,
             streams_max: 128,
+            legacy_secret: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiConfig;
+use crate::domain::legacy_signature::Secret;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
 use crate::ingest::kafka::KafkaConfig;
@@ -187,6 +188,7 @@ impl Config {
             backfill_bytes_max: limits.backfill_bytes_max,
             requests_max: limits.requests_max,
             streams_max: limits.streams_max,
+            legacy_secret: variable("GOVERNANCE_EVENT_SECRET").map(Secret::new),
         }
     }
 

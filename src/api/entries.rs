@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::read::{Query, base64, present, reader};
 use super::types::{EntriesAnswer, EntryAnswer, EntryRow};
 use crate::domain::leaf::{self, Leaf};
+use crate::domain::legacy_signature;
 use crate::domain::metric::{self, MetricEvent};
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report;
@@ -185,7 +186,12 @@ fn whole(state: &ApiState, ledger: String, position: u64) -> Result<EntryAnswer,
         None => (serde_json::Value::Null, entry.as_slice()),
     };
     let text = std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let is_legacy = |text: &&str| ledger == "governance" && text.contains("\"event_type\"");
+    let secret = state.config().legacy_secret.as_ref();
+    let legacy_signature =
+        text.as_deref().filter(is_legacy).zip(secret).and_then(|(line, secret)| legacy_signature::check(line, secret));
     Ok(EntryAnswer {
+        legacy_signature,
         row: row(state, &ledger, position, &entry),
         header,
         body_base64: text.is_none().then(|| base64(bytes)),

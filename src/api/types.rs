@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::legacy_signature::LegacySignature;
 use crate::domain::time::Time;
 use crate::ingest::http::LineVerdict;
 use crate::projection::answers::AsOf;
@@ -113,6 +114,9 @@ pub struct EntryAnswer {
     pub body_base64: Option<String>,
     /// The whole entry, base64: what the leaf hash is over.
     pub entry_base64: String,
+    /// Of an event of the legacy log, where the shared secret is configured: whether its signature holds. It decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_signature: Option<LegacySignature>,
     /// Leaf hash, base64.
     pub leaf_hash: String,
     /// Entries under the ledger's checkpoint.

@@ -23,11 +23,28 @@ pub enum LegacySignature {
     Absent,
 }
 
+/// The shared secret. It shows itself to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the secret in.
+    pub const fn new(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
 /// Checks the `signature` of a legacy event's line against `secret`. None: the line is no JSON object.
-pub fn check(line: &str, secret: &str) -> Option<LegacySignature> {
+pub fn check(line: &str, secret: &Secret) -> Option<LegacySignature> {
     let Value::Object(mut event) = serde_json::from_str(line).ok()? else { return None };
     let Some(Value::String(signature)) = event.remove("signature") else { return Some(LegacySignature::Absent) };
-    let mut canonical = secret.to_owned();
+    let mut canonical = secret.0.clone();
     python(&Value::Object(event), &mut canonical);
     let expected = hex(&Sha256::digest(canonical.as_bytes()));
     Some(if expected == signature { LegacySignature::Valid } else { LegacySignature::Invalid })
@@ -126,10 +143,11 @@ mod tests {
     fn a_signature_made_by_python() {
         let line = r#"{"event_type":"x","artifact":{"artifact_id":"s"},"payload":{"d":41.2},"signature":"SIGNATURE"}"#;
         let line = line.replace("SIGNATURE", PYTHON_SIGNATURE);
-        assert_eq!(check(&line, "trace-secret"), Some(LegacySignature::Valid));
-        assert_eq!(check(&line, "other"), Some(LegacySignature::Invalid));
-        assert_eq!(check(r#"{"event_type":"x"}"#, "s"), Some(LegacySignature::Absent));
-        assert_eq!(check("[]", "s"), None);
+        let secret = |text: &str| Secret::new(text.to_owned());
+        assert_eq!(check(&line, &secret("trace-secret")), Some(LegacySignature::Valid));
+        assert_eq!(check(&line, &secret("other")), Some(LegacySignature::Invalid));
+        assert_eq!(check(r#"{"event_type":"x"}"#, &secret("s")), Some(LegacySignature::Absent));
+        assert_eq!(check("[]", &secret("s")), None);
     }
 
     const PYTHON_SIGNATURE: &str = "4a18d7148b9965f1873cf9d6d298d360b6c1148a8e628b47953371aca2afe329";

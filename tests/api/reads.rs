@@ -232,3 +232,22 @@ fn promtool_reads_the_metrics_page() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.trim().is_empty(), "{said}\n{text}");
 }
+
+/// Signed with the shared secret of the legacy log, as Python signs. It is shown beside the event and decides nothing.
+#[test]
+fn a_legacy_signature_is_checked_where_the_secret_is_configured() {
+    let secret = govledger::domain::legacy_signature::Secret::new("trace-secret".to_owned());
+    let app = App::with(ApiConfig { legacy_secret: Some(secret), open_reads: true, ..ApiConfig::default() });
+    let line = r#"{"event_type":"x","artifact":{"artifact_id":"s"},"payload":{"d":41.2},"signature":"@"}"#;
+    for (signature, expected) in
+        [("4a18d7148b9965f1873cf9d6d298d360b6c1148a8e628b47953371aca2afe329", "valid"), ("00", "invalid")]
+    {
+        let body = line.replace('@', signature);
+        let reply =
+            app.as_role("publisher").post("/v1/events", &[("content-type", "application/json")], body.as_bytes());
+        let position = reply.json()["outcomes"][0]["position"].clone();
+        let entry = app.as_role("reader").get(&format!("/v1/entries/governance/{position}")).json();
+        assert_eq!(entry["legacy_signature"], expected, "{entry}");
+        assert_eq!(entry["verdict"], "admitted");
+    }
+}

@@ -53,7 +53,8 @@ pub(crate) fn check(folder: &Path, measures: &serde_json::Value, alerts: &[Episo
         }
     }
     fs::write(folder.join("tests.yml"), tests).unwrap();
-    let output = Command::new("promtool").args(["test", "rules", "tests.yml"]).current_dir(folder).output().unwrap();
+    let output =
+        Command::new(crate::promtool()).args(["test", "rules", "tests.yml"]).current_dir(folder).output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "promtool disagrees: {}", said.chars().take(4000).collect::<String>());
     println!("promtool agrees at {asked} evaluations");
