@@ -21,8 +21,8 @@ use crate::projection::slo::Slo;
 /// Snapshots kept; older ones are thinned out to every second one.
 const SNAPSHOTS_MAX: usize = 32;
 
-/// How often a cache in use is tried, and how long apart: ten seconds in all.
-const OPEN_ATTEMPTS: u32 = 100;
+/// How often a cache in use is tried, and how long apart: two seconds in all.
+const OPEN_ATTEMPTS: u32 = 20;
 const OPEN_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The folds at a size.
@@ -85,8 +85,8 @@ fn is_held(error: &SequencerError) -> bool {
 }
 
 impl Cache {
-    /// Opens it; what cannot be opened is deleted and made anew. One that another process holds is waited for, since a reading
-    /// command holds it for a moment only, and is never deleted.
+    /// Opens it; what cannot be opened is deleted and made anew. One that is in use is waited for, since a reading command
+    /// holds it for a moment only, and is never deleted: if it stays in use, this run makes do with a temporary one.
     pub fn open(path: &Path) -> Result<Self, SequencerError> {
         for _ in 0..OPEN_ATTEMPTS {
             match Self::open_as_it_is(path) {
@@ -99,12 +99,17 @@ impl Cache {
                 opened => return opened,
             }
         }
-        Self::open_as_it_is(path)
+        tracing::warn!(path = %path.display(), "cache.in_use: somebody else holds the cache; this run folds from nothing without it");
+        Self::over(&sled::Config::new().temporary(true))
     }
 
     /// Opens it, or says why not (another process holds it).
     pub fn open_as_it_is(path: &Path) -> Result<Self, SequencerError> {
-        let db = sled::Config::new().path(path).cache_capacity(16 << 20).flush_every_ms(None).open().map_err(wrong)?;
+        Self::over(&sled::Config::new().path(path))
+    }
+
+    fn over(config: &sled::Config) -> Result<Self, SequencerError> {
+        let db = config.clone().cache_capacity(16 << 20).flush_every_ms(None).open().map_err(wrong)?;
         let snapshots = db.open_tree("snapshots").map_err(wrong)?;
         let ids = db.open_tree("ids").map_err(wrong)?;
         Ok(Self { db, snapshots, ids })
