@@ -26,7 +26,6 @@ use crate::domain::event::Json as RawJson;
 use crate::domain::refusal::Refusal;
 use crate::ingest::http;
 use crate::projection::governance::Verdict;
-use crate::projection::waivers;
 use crate::sequencer::{CommandOutcome, Outcome};
 
 /// A command's body is a form's worth of text.
@@ -123,7 +122,6 @@ impl Order {
             ));
         };
         let id = command_id(&self.caller.name, &self.key);
-        let (waiver, incident) = subject(&request);
         let given = tokio::time::timeout(
             DECIDED_WITHIN,
             self.state.handle().command(&self.caller.name, role, &self.key, request.clone()),
@@ -135,38 +133,12 @@ impl Order {
         };
         match outcome {
             CommandOutcome::Pending => Ok(not_yet(Some(id), "it is on its way; the Location says how it ended")),
-            CommandOutcome::Decided(outcome) => decided(&request, id, &outcome, waiver, incident),
+            CommandOutcome::Decided(outcome) => decided(&request, id, &outcome),
         }
     }
 }
 
-/// The waiver or incident that a request names.
-fn subject(request: &Request) -> (Option<String>, Option<String>) {
-    match request {
-        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
-            (Some(decision.waiver.clone()), None)
-        }
-        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
-            (None, Some(note.incident.clone()))
-        }
-        Request::WaiverRequest(_)
-        | Request::IncidentOpen(_)
-        | Request::EngineCondemn(_)
-        | Request::EngineReinstate(_)
-        | Request::EngineAdopt(_)
-        | Request::PrincipalEnroll(_)
-        | Request::PrincipalRevoke(_)
-        | Request::HoleConfirm(_) => (None, None),
-    }
-}
-
-fn decided(
-    request: &Request,
-    command_id: String,
-    outcome: &Outcome,
-    waiver: Option<String>,
-    incident: Option<String>,
-) -> Result<Response, Problem> {
+fn decided(request: &Request, command_id: String, outcome: &Outcome) -> Result<Response, Problem> {
     if let Verdict::Refused(refusal) = &outcome.verdict {
         let kind = if refusal.field.as_deref() == Some("role") { Kind::RoleRefused } else { Kind::CommandRefused };
         let mut problem = Problem::refusal(kind, refusal).at(outcome.position);
@@ -174,8 +146,7 @@ fn decided(
         return Err(problem);
     }
     let position = outcome.position;
-    let waiver = waiver.or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| waivers::id_at(position)));
-    let incident = incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}")));
+    let (waiver, incident) = (request.waiver(position), request.incident(position));
     Ok(Json(CommandReply { command_id, status: "applied".to_owned(), position, waiver, incident }).into_response())
 }
 

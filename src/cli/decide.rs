@@ -279,7 +279,6 @@ fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Giv
             format!("{principal} lacks the role {}, which {} takes", allowed.join(" or "), request.event_type()),
         )
     })?;
-    let (waiver, incident) = subject(request);
     let (command_id, outcome) = node.block_on(node.handle.command(&principal, role, key, request.clone()))?;
     let outcome = match outcome {
         CommandOutcome::Decided(outcome) => outcome,
@@ -300,37 +299,13 @@ fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Giv
     }
     let position = outcome.position;
     let mut body = json!({ "command_id": command_id, "status": "applied", "position": position });
-    if let Some(waiver) = waiver
-        .or_else(|| matches!(request, Request::WaiverRequest(_)).then(|| crate::projection::waivers::id_at(position)))
-    {
+    if let Some(waiver) = request.waiver(position) {
         body["waiver"] = waiver.into();
     }
-    if let Some(incident) =
-        incident.or_else(|| matches!(request, Request::IncidentOpen(_)).then(|| format!("inc-{position}")))
-    {
+    if let Some(incident) = request.incident(position) {
         body["incident"] = incident.into();
     }
     Ok(Given { position, body })
-}
-
-/// The waiver or incident that a request names.
-fn subject(request: &Request) -> (Option<String>, Option<String>) {
-    match request {
-        Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
-            (Some(decision.waiver.clone()), None)
-        }
-        Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
-            (None, Some(note.incident.clone()))
-        }
-        Request::WaiverRequest(_)
-        | Request::IncidentOpen(_)
-        | Request::EngineCondemn(_)
-        | Request::EngineReinstate(_)
-        | Request::EngineAdopt(_)
-        | Request::PrincipalEnroll(_)
-        | Request::PrincipalRevoke(_)
-        | Request::HoleConfirm(_) => (None, None),
-    }
 }
 
 /// Where the API takes a request, and with which body.

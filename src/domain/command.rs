@@ -217,6 +217,16 @@ pub fn command_id(principal: &str, idempotency_key: &str) -> String {
     hex(&hasher.finalize())
 }
 
+/// The id of the waiver requested at `position`.
+pub fn waiver_id(position: u64) -> String {
+    format!("waiver-{position}")
+}
+
+/// The id of the incident that the entry at `position` opened.
+pub fn incident_id(position: u64) -> String {
+    format!("inc-{position}")
+}
+
 /// Event type on the wire, and the roles that may ask for it.
 const VOCABULARY: [(&str, &[Role]); 14] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
@@ -302,6 +312,46 @@ impl Request {
             | Self::IncidentAcknowledge(_)
             | Self::IncidentNote(_)
             | Self::IncidentClose(_)
+            | Self::PrincipalEnroll(_)
+            | Self::PrincipalRevoke(_)
+            | Self::HoleConfirm(_) => None,
+        }
+    }
+
+    /// The waiver that it is about: the one it names, or the one that it makes where it stands at `position`.
+    pub fn waiver(&self, position: u64) -> Option<String> {
+        match self {
+            Self::WaiverRequest(_) => Some(waiver_id(position)),
+            Self::WaiverApprove(decision) | Self::WaiverRefuse(decision) | Self::WaiverRevoke(decision) => {
+                Some(decision.waiver.clone())
+            }
+            Self::IncidentOpen(_)
+            | Self::IncidentAcknowledge(_)
+            | Self::IncidentNote(_)
+            | Self::IncidentClose(_)
+            | Self::EngineCondemn(_)
+            | Self::EngineReinstate(_)
+            | Self::EngineAdopt(_)
+            | Self::PrincipalEnroll(_)
+            | Self::PrincipalRevoke(_)
+            | Self::HoleConfirm(_) => None,
+        }
+    }
+
+    /// The incident that it is about: the one it names, or the one that it opens where it stands at `position`.
+    pub fn incident(&self, position: u64) -> Option<String> {
+        match self {
+            Self::IncidentOpen(_) => Some(incident_id(position)),
+            Self::IncidentAcknowledge(note) | Self::IncidentNote(note) | Self::IncidentClose(note) => {
+                Some(note.incident.clone())
+            }
+            Self::WaiverRequest(_)
+            | Self::WaiverApprove(_)
+            | Self::WaiverRefuse(_)
+            | Self::WaiverRevoke(_)
+            | Self::EngineCondemn(_)
+            | Self::EngineReinstate(_)
+            | Self::EngineAdopt(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
             | Self::HoleConfirm(_) => None,

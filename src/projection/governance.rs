@@ -362,20 +362,15 @@ impl Governance {
         }
     }
 
-    /// What a command is about: the waiver or incident, and its stack.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most requests are about nothing but their stack")]
+    /// What a command is about: the waiver or incident, and the stack of one that was there before.
     fn subject(&self, position: u64, request: &Request) -> (Option<String>, Option<String>) {
-        match request {
-            Request::WaiverRequest(_) => (Some(super::waivers::id_at(position)), None),
-            Request::WaiverApprove(decision) | Request::WaiverRefuse(decision) | Request::WaiverRevoke(decision) => {
-                (Some(decision.waiver.clone()), self.waivers.get(&decision.waiver).map(|waiver| waiver.stack.clone()))
-            }
-            Request::IncidentOpen(_) => (Some(format!("inc-{position}")), None),
-            Request::IncidentAcknowledge(note) | Request::IncidentNote(note) | Request::IncidentClose(note) => {
-                (Some(note.incident.clone()), self.incidents.get(&note.incident).map(|incident| incident.stack.clone()))
-            }
-            _ => (None, None),
+        if let Some(id) = request.waiver(position) {
+            let stack = self.waivers.get(&id).map(|waiver| waiver.stack.clone());
+            return (Some(id), stack);
         }
+        let id = request.incident(position);
+        let stack = id.as_ref().and_then(|id| self.incidents.get(id)).map(|incident| incident.stack.clone());
+        (id, stack)
     }
 
     /// What the entry at a folded position counted for.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::command::{IncidentNote, Request};
+use crate::domain::command::{IncidentNote, Request, incident_id};
 use crate::domain::event::{Alert, AlertState};
 use crate::domain::policy::Severity;
 use crate::domain::refusal::{Code, Refusal};
@@ -98,7 +98,7 @@ impl Incidents {
         opened_by: Option<String>,
         alerts: Vec<String>,
     ) {
-        let id = format!("inc-{position}");
+        let id = incident_id(position);
         self.open_by_stack.insert(stack.to_owned(), id.clone());
         let incident = Incident {
             id: id.clone(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::command::{Request, WaiverDecision, WaiverScope};
+use crate::domain::command::{Request, WaiverDecision, WaiverScope, waiver_id};
 use crate::domain::policy::Rule;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::time::Time;
@@ -63,11 +63,6 @@ pub struct Waiver {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waivers {
     by_id: BTreeMap<String, Waiver>,
-}
-
-/// The id of the waiver requested at `position`.
-pub fn id_at(position: u64) -> String {
-    format!("waiver-{position}")
 }
 
 impl Waivers {
@@ -156,7 +151,7 @@ impl Waivers {
                 justification: scope.justification.clone(),
                 position,
             };
-            self.by_id.insert(id_at(position), waiver);
+            self.by_id.insert(waiver_id(position), waiver);
             return;
         }
         let (decision, status) = match request {

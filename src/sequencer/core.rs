@@ -262,16 +262,17 @@ impl Core {
 
     /// Lets the rules follow an entry, and keeps what comes of it.
     fn follow_on(&mut self, applied: &Applied) -> Result<(), SequencerError> {
+        if applied.verdict != Verdict::Admitted {
+            return Ok(());
+        }
         let sources: BTreeMap<u32, ledger::Reader> =
             self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
         let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
         let mut records = LedgerRecords::with_pending(sources, &self.pending);
         let findings = follow(&mut self.shared.slo_mut(), applied, &mut records)?;
-        if applied.verdict == Verdict::Admitted {
-            self.settle(applied);
-            if let Some(Event::Cut(cut)) = &applied.event {
-                self.after_cut(cut, findings)?;
-            }
+        self.settle(applied);
+        if let Some(Event::Cut(cut)) = &applied.event {
+            self.after_cut(cut, findings)?;
         }
         Ok(())
     }

@@ -27,13 +27,12 @@ pub struct PastView {
 }
 
 /// Claims made while folding, over those that the cache knows.
-struct Overlay<'a> {
+struct Overlay {
     cached: Option<CacheIds>,
     own: MemoryIds,
-    _cache: std::marker::PhantomData<&'a Cache>,
 }
 
-impl IdIndex for Overlay<'_> {
+impl IdIndex for Overlay {
     fn claimed(&self, identity: &crate::domain::report::Identity, position: u64) -> Option<Claim> {
         self.own
             .claimed(identity, position)
@@ -58,8 +57,7 @@ pub fn fold_to(
     {
         view = PastView { governance: snapshot.governance, slo: snapshot.slo };
     }
-    let mut ids =
-        Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default(), _cache: std::marker::PhantomData };
+    let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default() };
     let mut records = LedgerRecords::new(sources);
     let mut failed = None;
     governance

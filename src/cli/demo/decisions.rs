@@ -58,7 +58,7 @@ pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Deci
     let scope_sha256 = scope.sha256();
     let requested =
         applied(decide(handle, "pavel", Role::Publisher, "catalogue-import", Request::WaiverRequest(scope)).await?)?;
-    let waiver = crate::projection::waivers::id_at(requested);
+    let waiver = crate::domain::command::waiver_id(requested);
     let approve = || {
         Request::WaiverApprove(WaiverDecision {
             waiver: waiver.clone(),

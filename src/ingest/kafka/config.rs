@@ -42,7 +42,7 @@ pub struct KafkaConfig {
     pub batch_records_max: usize,
     /// Bytes appended as one batch at the most.
     pub batch_bytes_max: usize,
-    /// Partitions of the metrics topic that are not read for now.
+    /// Partitions of the metrics topic that are not read until the operator takes them off this list.
     pub paused_partitions: BTreeSet<u32>,
     /// The same, changed while running.
     #[serde(skip)]
