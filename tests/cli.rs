@@ -226,6 +226,18 @@ fn an_auditor_needs_the_export_and_the_key_alone() {
     offline(&["check-proof", &proof, "--entry", &entry]).exits(1).says("does not hold");
 }
 
+/// By a script that knows the definitions and the export's layout alone; `tests/traces.rs` asks it about real traces.
+#[test]
+fn each_alerts_figures_recompute_from_its_evidence() {
+    let bench = Bench::demo();
+    let alerts = bench.run(&["alerts", "--json"]).exits(0).out;
+    let check = |alerts: &str| bench.alert_figures(&bench.file("alerts.json", alerts));
+    check(&alerts).exits(0).says("6 alerts, 0 wrong");
+    let mut forged: serde_json::Value = serde_json::from_str(&alerts).unwrap();
+    forged[1]["value"] = "1623.688".into();
+    check(&forged.to_string()).exits(1).says("6 alerts, 1 wrong");
+}
+
 #[test]
 fn a_flipped_bit_is_damage() {
     let bench = Bench::demo();

@@ -2,10 +2,14 @@
 
 #![cfg(test)]
 
+#[path = "kafka/forgeries.rs"]
+mod forgeries;
 #[path = "kafka/kills.rs"]
 mod kills;
 #[path = "kafka/node.rs"]
 mod node;
+#[path = "kafka/outage.rs"]
+mod outage;
 mod support;
 
 use std::sync::OnceLock;
@@ -13,7 +17,6 @@ use std::time::Duration;
 
 use govledger::domain::command::{EngineJudgement, HoleConfirm, Request};
 use govledger::domain::principal::Role;
-use govledger::domain::time::Time;
 use govledger::ingest::kafka::{KafkaConfig, SaslMechanism, SecurityProtocol, producer};
 use govledger::projection::governance::Verdict;
 use govledger::sequencer::{CommandOutcome, DataDir};
@@ -105,10 +108,6 @@ fn request(engine: &str, index: usize, cost: &str) -> String {
         r#"{{"event":"llm.request","operation":"judge","model":"qwen3-32b","engine_hash":"{engine}","quantisation":"w4a8","duration_ms":{}.125,"queue_delay_us":400.0,"tokens_in":512.0,"tokens_out":64.0,"kv_cache_reuse":{{"hits":6,"misses":4}},"speculative":{{}},"cost_usd":{cost},"error_code":null}}"#,
         300 + index % 97
     )
-}
-
-fn instant(value: &serde_json::Value) -> Time {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
 }
 
 #[test]
@@ -350,31 +349,6 @@ fn a_partition_that_is_not_read_hides_no_rollback() {
 }
 
 #[test]
-fn the_alert_of_an_outage_is_found_afterwards() {
-    let Some(stage) = Stage::new("outage", 2) else { return };
-    let node = stage.node();
-    stage.report(&published());
-    stage.requests(0, 30, "0.02");
-    wait_for("a cut", SOON, || node.handle.shared().governance().last_cut.clone());
-    node.stop();
-
-    let before = govledger::clock::Clock::System.now();
-    stage.requests(1, 3, "0.25");
-    let after = govledger::clock::Clock::System.now();
-    std::thread::sleep(Duration::from_secs(25));
-    let node = stage.node();
-    let alert = wait_for("the alert", SOON, || {
-        let alerts = node.ask("/v1/alerts");
-        alerts["alerts"].as_array().and_then(|alerts| alerts.first().cloned())
-    });
-    assert_eq!(alert["rule"], "cost_per_request");
-    let fired = instant(&alert["firing_since"]);
-    // The first cut after the requests, though nobody was here to make it.
-    assert!(fired >= before.ceil_to_seconds(10) && fired <= after.ceil_to_seconds(10), "{alert}");
-    node.stop();
-}
-
-#[test]
 fn records_stamped_by_their_senders_count_at_the_cut_after_they_came() {
     let Some(kafka) = broker() else { return };
     let scratch = Scratch::new("sent");
@@ -426,9 +400,12 @@ fn a_busy_writer_holds_the_partition_back_with_memory_flat() {
     stage.report(&published());
     std::thread::sleep(Duration::from_millis(500));
     let before = resident_kib();
+    let paused = || node.handle.shared().status.kafka_pauses.lock().unwrap().get("metrics-0").copied();
+    assert_eq!(paused(), None);
     stage.config.pauses.resume(0);
+    assert_eq!(wait_for("the pause at the broker", SOON, paused), 1);
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(node.size("metrics-0"), 1, "the writer is held up");
+    assert_eq!((node.size("metrics-0"), paused()), (1, Some(1)), "the writer is held up, and so is the partition");
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 60 << 10, "{grown} KiB more for a backlog of 94,000");
     drop(reader);

@@ -10,6 +10,7 @@ mod support;
 use std::path::PathBuf;
 
 use support::node::Node;
+use support::process::{finish, govledger};
 
 fn trace(name: &str) -> Option<(PathBuf, PathBuf)> {
     let Some(root) = std::env::var_os("GOVLEDGER_TRACES").map(PathBuf::from) else {
@@ -98,7 +99,21 @@ fn alerts_are_those_of_the_oracle_to_the_second() {
         theirs.sort();
         assert_eq!(ours, theirs, "{name}");
         assert!(ours.len() >= 8, "{name}: {ours:?}");
+        node.stop();
+        figures_recompute(root.path());
     }
+}
+
+/// Each alert's figures, from the entries that its evidence names, by a script that reads a static export alone.
+fn figures_recompute(root: &std::path::Path) {
+    let path = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    let alerts = govledger(&["--data", &path("data"), "alerts", "--json"]).expect(0);
+    std::fs::write(path("alerts.json"), alerts.stdout).unwrap();
+    govledger(&["--data", &path("data"), "export", &path("export")]).expect(0);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/alert_figures.py");
+    let told =
+        finish(std::process::Command::new("python3").arg(script).args([path("export"), path("alerts.json")])).expect(0);
+    assert!(told.stdout.ends_with(" 0 wrong\n"), "{}", told.stdout);
 }
 
 type Key = (String, String, String, Option<i64>, Option<i64>, Option<i64>);

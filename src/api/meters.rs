@@ -232,6 +232,10 @@ fn writer(state: &ApiState, registry: &mut Registry) {
         let records = u64::try_from(*records).unwrap_or_default();
         set(&lag, &vec![("topic", topic.clone()), ("partition", partition.to_string())], as_f64(records));
     }
+    let pauses = counters(registry, "govledger_kafka_pauses", "Times that a busy writer had a partition paused");
+    for (ledger, count) in status.kafka_pauses.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        pauses.get_or_create(&vec![("ledger", ledger.clone())]).inc_by(*count);
+    }
     let mut rejected: BTreeMap<Code, u64> = BTreeMap::new();
     for state in shared.metrics().values() {
         state.refused_by_code.iter().for_each(|(code, count)| *rejected.entry(*code).or_default() += count);

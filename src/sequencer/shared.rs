@@ -40,6 +40,8 @@ pub struct Status {
     pub caught_up: AtomicBool,
     /// Records that the broker has and this node has not, by topic and partition (Kafka mode).
     pub kafka_lag: Mutex<BTreeMap<(String, u32), i64>>,
+    /// How often the writer, being busy, had a partition paused at the broker, by ledger (Kafka mode).
+    pub kafka_pauses: Mutex<BTreeMap<String, u64>>,
     /// Partitions whose intake stopped, with the reason.
     pub stopped_intakes: Mutex<BTreeMap<String, String>>,
     /// Entries a batch, and microseconds a commit, since the start: count, sum, and per bucket.

@@ -120,6 +120,12 @@ impl Bench {
         path
     }
 
+    /// What the recomputation of these alerts from the export says.
+    pub(crate) fn alert_figures(&self, alerts: &str) -> Ran {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/alert_figures.py");
+        ran(Command::new("python3").arg(script).arg(self.exported()).arg(alerts).output().unwrap())
+    }
+
     /// Runs a command on the data directory.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.run_in(&self.root().display().to_string(), args)

@@ -81,7 +81,11 @@ impl Node {
     }
 
     pub(crate) fn command(&self, role: Role, key: &str, request: Request) -> CommandOutcome {
-        self.runtime.block_on(self.handle.command("root", role, key, request)).unwrap().1
+        self.command_of("root", role, key, request)
+    }
+
+    pub(crate) fn command_of(&self, principal: &str, role: Role, key: &str, request: Request) -> CommandOutcome {
+        self.runtime.block_on(self.handle.command(principal, role, key, request)).unwrap().1
     }
 
     pub(crate) fn ask(&self, path: &str) -> serde_json::Value {

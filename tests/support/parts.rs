@@ -99,6 +99,6 @@ fn runs(program: &str, argument: &str) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests read the environment here and nowhere else")]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

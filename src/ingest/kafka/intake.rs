@@ -305,12 +305,18 @@ impl Intake {
             let list = self.assigned(None)?;
             reading.consumer.pause(&list).map_err(doing("a pause"))?;
             tracing::info!(ledger = self.ledger(), "kafka.paused: the writer is busy");
+            self.count_pause();
             let ended = self.runtime.block_on(task);
             reading.consumer.resume(&list).map_err(doing("a resumption"))?;
             ended
         };
         let stopped = |error: tokio::task::JoinError| SubmitError::Stopped(error.to_string());
         Ok(ended.map_err(stopped)??)
+    }
+
+    fn count_pause(&self) {
+        let mut pauses = self.handle.shared().status.kafka_pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        *pauses.entry(self.ledger()).or_default() += 1;
     }
 
     /// Keeps an operator's pause: reads nothing, and still knows the partition's end.
