@@ -23,7 +23,7 @@ use crate::{
     layout::{SEGMENT_DATA_AT, check_is_ledger, head_path, lock_path, segment_path, segments_dir, tree_dir},
     note::{VerifierKey, check_name},
     reader::{Reader, Shared},
-    recovery::{Recovery, recover},
+    recovery::{HeadState, Recovery, recover},
 };
 
 /// Batches up to this size are put together in memory and written with one call; of larger ones each chunk
@@ -112,6 +112,10 @@ impl Ledger {
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Create));
         let found = recover(&disk, dir, &verifier, &files)?;
         let head_file = disk.open(&head_path(dir), Access::Create).at("open", head_path(dir))?;
+        if found.report.head == HeadState::Missing {
+            // A head file whose name is lost in a crash says nothing of what was durable.
+            disk.sync_dir(dir).at("sync", dir)?;
+        }
         let segments: Arc<[u64]> = found.segments.into();
         let shared = Arc::new(Shared::attached(
             Arc::clone(&disk),

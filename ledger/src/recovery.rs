@@ -13,14 +13,15 @@
 //! The last batch may be pages that a failed sync left clean in memory and that never reached the disk. So
 //! it is written and synced again, always, before it is trusted.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use crate::{
-    block::{BLOCK_BYTES, Block, HEAD_MAGIC},
+    block::{BLOCK_BYTES, Block, HEAD_MAGIC, SEGMENT_MAGIC},
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, DerivedWriter, TreeView},
-    disk::{Access, Disk, DiskFile, read_file},
+    disk::{Access, Disk, DiskFile, parent, read_file},
     error::{Damage, DamageKind, Error, IoContext as _},
+    frame::FrameKind,
     hash::Hash,
     layout::{
         SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment, segment_path,
@@ -29,7 +30,7 @@ use crate::{
     ledger::OpenSegment,
     note::VerifierKey,
     scan::{SCAN_READ_BYTES, Scanned, fault_damage, scan},
-    scanner::find_checkpoint,
+    scanner::{Scan, Scanner, find_checkpoint},
     tiles::TileCache,
     tree,
 };
@@ -325,16 +326,45 @@ fn was_durable(bytes: &[u8], key: &VerifierKey) -> bool {
 /// shorter length and the names.
 fn rewrite_suspect(disk: &dyn Disk, dir: &Path, last: &Last, scanned: &Scanned) -> Result<u64, Error> {
     let path = segment_path(dir, last.first);
-    let suspect = if scanned.checkpoint.is_some() { scanned.batch.clone() } else { 0..SEGMENT_DATA_AT };
-    let mut at = suspect.start;
+    let rewritten = if scanned.checkpoint.is_some() {
+        rewrite_batch(&last.file, &path, scanned)?
+    } else {
+        last.file.write_all_at(&last.header.encode(SEGMENT_MAGIC), 0).at("write", &path)?;
+        SEGMENT_DATA_AT
+    };
+    last.file.sync_data().at("sync", &path)?;
+    // The names down to the file too: the sync that should have made one durable may be the one that failed,
+    // be it that of the ledger's own name when it was made.
+    for path in [&segments_dir(dir), dir, parent(dir)] {
+        disk.sync_dir(path).at("sync", path)?;
+    }
+    Ok(rewritten)
+}
+
+/// Writes the last batch as it is read once more. Memory may have dropped a page since it was scanned, one
+/// that looked clean and never reached the disk; what is written is therefore checked again. Being dirty now,
+/// it stays as it is until it is synced.
+fn rewrite_batch(file: &Arc<dyn DiskFile>, path: &Path, scanned: &Scanned) -> Result<u64, Error> {
+    let batch = scanned.batch.clone();
+    let mut at = batch.start;
     let mut buffer = vec![0; SCAN_READ_BYTES];
-    while at < suspect.end {
-        let len = usize::try_from(suspect.end - at).unwrap_or(usize::MAX).min(buffer.len());
-        last.file.read_exact_at(&mut buffer[..len], at).at("read", &path)?;
-        last.file.write_all_at(&buffer[..len], at).at("write", &path)?;
+    while at < batch.end {
+        let len = usize::try_from(batch.end - at).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact_at(&mut buffer[..len], at).at("read", path)?;
+        file.write_all_at(&buffer[..len], at).at("write", path)?;
         at += len as u64;
     }
-    last.file.sync_data().at("sync", &path)?;
-    disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
-    Ok(suspect.end - suspect.start)
+    let mut frames = Scanner::new(Arc::clone(file), batch.start, SCAN_READ_BYTES);
+    while frames.offset() < batch.end {
+        let is_as_before = match frames.next().at("read", path)? {
+            Scan::Frame(frame) if frame.end() < batch.end => frame.kind == FrameKind::Entry,
+            Scan::Frame(frame) => scanned.checkpoint.as_deref() == Some(frame.payload()),
+            Scan::End | Scan::Bad(_) => false,
+        };
+        if !is_as_before {
+            let source = io::Error::other("the last batch is not what it was when it was read before");
+            return Err(source).at("make durable", path);
+        }
+    }
+    Ok(batch.end - batch.start)
 }
