@@ -5,7 +5,8 @@
 //! and goes by the head file, which never says more than is durable; [`Reader::refresh`] reads it again.
 //!
 //! What is handed out was checked: an entry by its checksum (a single one against its leaf hash too, a
-//! range where it begins), a proof against the root that it is for.
+//! range where it begins), a proof against the root that it is for, an earlier root, a leaf hash and a tile
+//! against the signed root.
 
 use std::{
     collections::BTreeMap,
@@ -31,8 +32,8 @@ use crate::{
     scan::SCAN_READ_BYTES,
     scanner::{Scan, Scanner},
     source::{check_position, check_size},
-    tile::{TileKind, TilePath},
-    tiles::TileCache,
+    tile::{TILE_HEIGHT, TileKind, TilePath},
+    tiles::{TileCache, TileTree},
     tree::{self, NodeSource as _},
     verify,
 };
@@ -279,7 +280,7 @@ impl Reader {
                 Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
                     // One leaf compared shows that the index led to the right place; from there on the
                     // frames follow each other.
-                    if position == range.start && frame.leaf() != self.leaf_hash_at(position)? {
+                    if position == range.start && frame.leaf() != self.stored_leaf(position)? {
                         return Err(Damage::error(path, frame.offset, DamageKind::Entry { position }));
                     }
                     if position >= range.start && visit(position, frame.payload()).is_break() {
@@ -324,14 +325,56 @@ impl Reader {
         if size == state.checkpoint.size() {
             return Ok(state.checkpoint.root());
         }
-        tree::root(&self.shared.view(state.checkpoint.size()), size)
+        // What is stored may be wrong where the present root does not show it, so the two are compared.
+        let (now, signed) = (state.checkpoint.size(), state.checkpoint.root());
+        let view = self.shared.view(now);
+        let computed = tree::root(&view, size)?;
+        let proof = tree::consistency_proof(&view, size, now)?;
+        verify::consistency(size, &computed, now, &signed, &proof).map_err(|_error| self.root_damage(now, signed))?;
+        Ok(computed)
+    }
+
+    /// The leaf hash of an entry, checked against the root.
+    pub fn leaf_hash_at(&self, position: u64) -> Result<Hash, Error> {
+        let leaf = self.stored_leaf(position)?;
+        self.check_node(0, position, &leaf)?;
+        Ok(leaf)
     }
 
     /// The leaf hash of an entry, as the tree has it.
-    pub fn leaf_hash_at(&self, position: u64) -> Result<Hash, Error> {
+    fn stored_leaf(&self, position: u64) -> Result<Hash, Error> {
         let size = self.size();
         check_position(position, size)?;
         self.shared.view(size).node(0, position)
+    }
+
+    /// Checks that a complete subtree's hash leads to the signed root. Seen from its height, the tree is one
+    /// whose leaves are the subtrees, so the path of any leaf in it, from there on, is the path of the subtree.
+    fn check_node(&self, height: u8, index: u64, hash: &Hash) -> Result<(), Error> {
+        let state = self.shared.state();
+        let (size, signed) = (state.checkpoint.size(), state.checkpoint.root());
+        let path = tree::inclusion_proof(&self.shared.view(size), index << height, size)?;
+        let above = path.get(usize::from(height)..).unwrap_or_default();
+        verify::inclusion(index, size.div_ceil(1 << height), hash, above, &signed)
+            .map_err(|_error| self.root_damage(size, signed))
+    }
+
+    /// Checks that the hashes of a tile lead to the signed root, by the complete subtrees that they make up.
+    fn check_tile(&self, level: u8, start: u64, hashes: Vec<Hash>) -> Result<(), Error> {
+        let (mut at, width) = (0, hashes.len() as u64);
+        let tile = TileTree::new(hashes);
+        for rise in (0..=TILE_HEIGHT).rev().filter(|rise| width >> rise & 1 == 1) {
+            let node = tile.node(rise, at >> rise).ok_or_else(|| self.root_damage(self.size(), self.root()))?;
+            self.check_node(level * TILE_HEIGHT + rise, (start + at) >> rise, &node)?;
+            at += 1 << rise;
+        }
+        Ok(())
+    }
+
+    /// A stored hash that does not lead to the root: which one of those on the way is wrong is for an audit to say.
+    fn root_damage(&self, size: u64, signed: Hash) -> Error {
+        let computed = tree::root(&self.shared.view(size), size).unwrap_or(signed);
+        Damage::error(tree_dir(&self.shared.dir), 0, DamageKind::Root { size, computed, signed })
     }
 
     /// The path from an entry's leaf to the root at `size`, leaf side first.
@@ -339,7 +382,7 @@ impl Reader {
         check_size(size, self.size())?;
         check_position(position, size)?;
         let proof = tree::inclusion_proof(&self.shared.view(self.size()), position, size)?;
-        let leaf = self.leaf_hash_at(position)?;
+        let leaf = self.stored_leaf(position)?;
         self.check_made(size, |root| verify::inclusion(position, size, &leaf, &proof, root))?;
         Ok(proof)
     }
@@ -373,7 +416,9 @@ impl Reader {
         match path.kind {
             TileKind::Hashes(level) => {
                 let hashes = self.shared.files.hashes(level, start, usize::from(path.width))?;
-                Ok(hashes.iter().flat_map(|hash| hash.0).collect())
+                let bytes = hashes.iter().flat_map(|hash| hash.0).collect();
+                self.check_tile(level, start, hashes)?;
+                Ok(bytes)
             }
             TileKind::Entries => {
                 let mut bundle = Vec::new();
