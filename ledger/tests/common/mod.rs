@@ -8,6 +8,8 @@
     reason = "each test file uses its own part of this, and all of it is test code"
 )]
 
+pub mod life;
+pub mod rng;
 pub mod sim;
 
 use std::{path::Path, sync::Arc};

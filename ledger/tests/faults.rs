@@ -1,0 +1,355 @@
+//! The fault table: every step that the ledger takes on its disk, going wrong in every way, and everything
+//! that can be found afterwards. Steps are counted in a first run, so a step that is added later is in the
+//! table by itself.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{
+    audit_sound, entry,
+    life::{Told, check_answers, check_found, dir, disk, evidence_beyond, is_damaged, open},
+    sim::{Fault, SimDisk, Step, Survives},
+};
+use ledger::{Error, Hash, Options, disk::Disk as _, tree::Frontier};
+
+const PAGE_BYTES: usize = 512;
+/// Batches of one to nine entries; with the small segments below they go over several.
+const BATCHES: [u64; 9] = [1, 5, 9, 3, 7, 2, 9, 1, 4];
+const AFTER_POWER_LOSS: [Survives; 4] =
+    [Survives::Nothing, Survives::Everything, Survives::File("head"), Survives::EverySecond];
+
+fn options() -> Options {
+    Options { segment_bytes_max: 3_000 }
+}
+
+/// A piece of a ledger's life: where it begins, and what is done from there until an error.
+struct Scene {
+    name: &'static str,
+    begin: fn() -> (SimDisk, Told),
+    act: fn(&SimDisk, &mut Told) -> Result<(), Error>,
+}
+
+const CREATE: Scene = Scene {
+    name: "create",
+    begin: || (disk(PAGE_BYTES), Told::default()),
+    act: |disk, told| told.create(disk, options()).map(drop),
+};
+
+const APPEND: Scene = Scene {
+    name: "append, with rolls",
+    begin: || grown(2),
+    act: |disk, told| {
+        let (mut ledger, _) = told.open(disk, options())?;
+        BATCHES.iter().try_for_each(|count| told.append(&mut ledger, *count))
+    },
+};
+
+/// A torn batch to be cut off.
+const OPEN_TORN: Scene = Scene {
+    name: "open, tail torn",
+    begin: || {
+        let (disk, mut told) = grown(5);
+        let (mut ledger, _) = told.open(&disk, options()).unwrap();
+        disk.fault_at(0, Fault::Torn(150), true);
+        told.append(&mut ledger, 4).unwrap_err();
+        (disk.lose_power(Survives::Everything), told)
+    },
+    act: reopen,
+};
+
+/// A batch whose sync failed and left clean pages in memory.
+const OPEN_SUSPECT: Scene = Scene {
+    name: "open, sync had failed",
+    begin: || {
+        let (disk, mut told) = grown(5);
+        let (mut ledger, _) = told.open(&disk, options()).unwrap();
+        disk.fault_at(1, Fault::FailedClean, true);
+        told.append(&mut ledger, 4).unwrap_err();
+        (disk.kill(), told)
+    },
+    act: reopen,
+};
+
+/// A segment begun and not used.
+const OPEN_BEGUN: Scene = Scene {
+    name: "open, segment begun",
+    begin: || {
+        // Appends go on until the step that fails is the write of a segment's header.
+        let is_header = |step: &Step| step.operation == "write" && step.name.ends_with("segment") && step.len == 1_024;
+        let torn_at = |after| {
+            let (disk, mut told) = grown(9);
+            let (mut ledger, _) = told.open(&disk, options()).unwrap();
+            disk.fault_at(after, Fault::Torn(700), true);
+            while told.append(&mut ledger, 3).is_ok() {}
+            let is_there = disk.steps().last().is_some_and(is_header);
+            is_there.then(|| (disk.lose_power(Survives::Everything), told))
+        };
+        (0..).find_map(torn_at).unwrap()
+    },
+    act: reopen,
+};
+
+/// Tree, index and head gone.
+const OPEN_BARE: Scene = Scene {
+    name: "open, tree rebuilt",
+    begin: || {
+        let (disk, told) = grown(9);
+        for name in ["tree/0", "index", "head"] {
+            disk.remove_file(&dir().join(name)).unwrap();
+        }
+        for name in ["tree", ""] {
+            disk.sync_dir(&dir().join(name)).unwrap();
+        }
+        (disk.kill(), told)
+    },
+    act: reopen,
+};
+
+const SCENES: [Scene; 6] = [CREATE, APPEND, OPEN_TORN, OPEN_SUSPECT, OPEN_BEGUN, OPEN_BARE];
+
+fn reopen(disk: &SimDisk, told: &mut Told) -> Result<(), Error> {
+    let (mut ledger, _) = told.open(disk, options())?;
+    told.append(&mut ledger, 2)
+}
+
+/// A ledger of so many batches, all of it durable.
+fn grown(batches: usize) -> (SimDisk, Told) {
+    let (disk, mut told) = (disk(PAGE_BYTES), Told::default());
+    let mut ledger = told.create(&disk, options()).unwrap();
+    for count in BATCHES.iter().cycle().take(batches) {
+        told.append(&mut ledger, *count).unwrap();
+    }
+    drop(ledger);
+    (disk.kill(), told)
+}
+
+/// The steps of a scene when nothing goes wrong.
+fn steps_of(scene: &Scene) -> Vec<Step> {
+    let (begin, mut told) = (scene.begin)();
+    let disk = begin.kill();
+    (scene.act)(&disk, &mut told).unwrap();
+    disk.steps()
+}
+
+/// Plays a scene with one step going wrong, and gives the disk and what callers were told. Some faults are
+/// survived, such as that of a tree file, which is then made again.
+fn play(scene: &Scene, begin: &(SimDisk, Told), at: usize, fault: Fault) -> (SimDisk, Told, Result<(), Error>) {
+    let (disk, mut told) = (begin.0.kill(), begin.1.clone());
+    disk.fault_at(at, fault, false);
+    let result = (scene.act)(&disk, &mut told);
+    assert!(disk.fault_came(), "{}: step {at}", scene.name);
+    (disk, told, result)
+}
+
+/// What may be there after a failure: the ledger, or, where its creation had no answer, none.
+fn check_or_absent(found: &SimDisk, told: &Told, what: &str) -> Option<u64> {
+    if told.acknowledged.is_none() && matches!(open(found, options()), Err(Error::NoLedger { .. })) {
+        let mut told = told.clone();
+        drop(told.create(found, options()).unwrap_or_else(|error| panic!("{what}: {error}")));
+        audit_sound(&found.arc(), dir());
+        return None;
+    }
+    Some(check_found(found, told, options(), what))
+}
+
+/// All that can happen after a fault: power is lost at once; or the process starts again on the same
+/// machine, which may have forgotten clean pages, and power is lost after that.
+fn check_aftermath(disk: &SimDisk, told: &Told, what: &str) {
+    for survives in AFTER_POWER_LOSS {
+        check_or_absent(&disk.lose_power(survives), told, &format!("{what}, {survives:?} survives"));
+    }
+    for forgets in [false, true] {
+        let what = format!("{what}, started again, memory forgets: {forgets}");
+        let running = disk.kill();
+        if forgets {
+            running.evict();
+        }
+        let mut told = told.clone();
+        match told.open(&running, options()) {
+            Ok((ledger, _)) => drop(ledger),
+            Err(Error::NoLedger { .. }) if told.acknowledged.is_none() => continue,
+            Err(error) => panic!("{what}: {error}"),
+        }
+        // Opening has said what the ledger is, so no loss of power takes anything from that.
+        check_found(&running.lose_power(Survives::Nothing), &told, options(), &what);
+        check_found(&running, &told, options(), &what);
+    }
+}
+
+fn check_scenes(faults: &[Fault]) {
+    let mut cases = 0;
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        for (at, step) in steps_of(scene).iter().enumerate() {
+            for fault in faults {
+                let (disk, told, _) = play(scene, &begin, at, *fault);
+                check_aftermath(&disk, &told, &format!("{}: {fault:?} at step {at}, {step:?}", scene.name));
+                cases += 1;
+            }
+        }
+    }
+    eprintln!("{cases} faults, {} outcomes each", AFTER_POWER_LOSS.len() + 4);
+    assert!(cases > 100, "{cases}");
+}
+
+#[test]
+fn a_step_that_fails() {
+    check_scenes(&[Fault::Fail]);
+}
+
+#[test]
+fn a_step_that_is_done_and_reported_to_have_failed() {
+    check_scenes(&[Fault::DoneButFailed]);
+}
+
+#[test]
+fn a_sync_that_fails_and_leaves_clean_pages() {
+    check_scenes(&[Fault::FailedClean]);
+}
+
+/// Where a write can be torn: any byte of what is no longer than two frames, and of longer ones the last two.
+fn tears(step: &Step) -> std::ops::Range<usize> {
+    // An entry of at most 120 bytes with its head, and a checkpoint with its own.
+    step.len.saturating_sub(2 * 9 + 120 + 260)..step.len
+}
+
+#[test]
+fn a_write_torn_at_every_byte_of_the_last_two_frames() {
+    let mut cases = 0;
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        for (at, step) in steps_of(scene).iter().enumerate().filter(|(_, step)| step.operation == "write") {
+            // Those of a header or a head file, which have no frames, at every seventh byte.
+            let stride = if step.name.ends_with("segment") && step.len != 1_024 { 1 } else { 7 };
+            for len in tears(step).step_by(stride) {
+                let (disk, told, _) = play(scene, &begin, at, Fault::Torn(len));
+                let what = format!("{}: torn after {len} bytes at step {at}, {step:?}", scene.name);
+                let found = disk.lose_power(Survives::Everything);
+                if told.acknowledged.is_none() && matches!(open(&found, options()), Err(Error::NoLedger { .. })) {
+                    continue;
+                }
+                let mut told = told;
+                let (ledger, _) = told.open(&found, options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(audit_sound(&found.arc(), dir()).size, ledger.size(), "{what}");
+                cases += 1;
+            }
+        }
+    }
+    eprintln!("{cases} torn writes");
+    assert!(cases > 3_000, "{cases}");
+}
+
+#[test]
+fn no_space_at_any_write_and_then_there_is_again() {
+    let mut cases = 0;
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        for (at, step) in steps_of(scene).iter().enumerate() {
+            for len in [0, step.len / 2, step.len.saturating_sub(1)] {
+                let what = format!("{}: full after {len} bytes at step {at}, {step:?}", scene.name);
+                let (disk, mut told, result) = play(scene, &begin, at, Fault::Full(len));
+                // Without space a start either succeeds or says that there is none, and takes nothing for damage.
+                let running = disk.kill();
+                running.fault_at(usize::MAX / 2, Fault::Fail, false);
+                match told.open(&running, options()).map(drop) {
+                    Ok(()) | Err(Error::Io { .. }) => {}
+                    Err(Error::NoLedger { .. }) if told.acknowledged.is_none() => {}
+                    Err(error) => panic!("{what}: {error}"),
+                }
+                running.free_space();
+                check_or_absent(&running, &told, &what);
+                // Where it was survived, no caller was told of an error.
+                let is_swallowed = result.is_ok() && step.operation == "write";
+                assert!(!is_swallowed, "{what}: nobody was told");
+                cases += 1;
+            }
+        }
+    }
+    eprintln!("{cases} times without space");
+}
+
+#[test]
+fn a_read_that_fails_is_an_error_and_changes_nothing() {
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        let (counted, mut told) = (begin.0.kill(), begin.1.clone());
+        told.is_blind = true;
+        (scene.act)(&counted, &mut told).unwrap();
+        for at in 0..counted.reads() {
+            let (disk, mut told) = (begin.0.kill(), begin.1.clone());
+            disk.fail_read(at);
+            told.is_blind = true;
+            let what = format!("{}: read {at} fails", scene.name);
+            // A tree that cannot be read is made again; anything else is an I/O error, and no damage.
+            match (scene.act)(&disk, &mut told) {
+                Ok(()) | Err(Error::Io { .. }) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+            told.is_blind = false;
+            check_or_absent(&disk.kill(), &told, &what);
+        }
+    }
+}
+
+/// What became of a step that the disk claimed to have done and never did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lie {
+    /// Nothing that was acknowledged depends on it.
+    Harmless,
+    /// Opening says that the ledger is damaged, or that there is none.
+    FoundAtOpen,
+    /// Opening reads the last segment alone; an audit, and whoever reads the place, finds it.
+    FoundByAudit,
+    /// The ledger is shorter, and nothing on the disk shows that there was more.
+    Unknowable,
+}
+
+fn judge_lie(found: &SimDisk, told: &Told, roots: &[Hash], what: &str) -> Lie {
+    let before = found.kill();
+    let size = match open(found, options()) {
+        Ok((ledger, _)) => ledger.size(),
+        Err(error) if error.damage().is_some() || matches!(error, Error::NoLedger { .. }) => return Lie::FoundAtOpen,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    if size >= told.size() {
+        return if is_damaged(found, roots) { Lie::FoundByAudit } else { Lie::Harmless };
+    }
+    let evidence = evidence_beyond(&before, size);
+    assert_eq!(evidence, None, "{what}: silently shortened from {} to {size}", told.size());
+    check_answers(found, roots);
+    audit_sound(&found.arc(), dir());
+    Lie::Unknowable
+}
+
+#[test]
+fn a_step_that_never_reached_the_disk_is_found_out_wherever_anything_shows_it() {
+    let mut frontier = Frontier::new();
+    let mut roots = vec![frontier.root()];
+    for position in 0..200 {
+        frontier.push(ledger::tree::leaf_hash(&entry(position)));
+        roots.push(frontier.root());
+    }
+    let mut table: BTreeMap<(&str, &str, Survives, Lie), u64> = BTreeMap::new();
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        for (at, step) in steps_of(scene).iter().enumerate() {
+            let (disk, told, result) = play(scene, &begin, at, Fault::Lost);
+            result.unwrap();
+            for survives in AFTER_POWER_LOSS {
+                let what = format!("{}: lost at step {at}, {step:?}, {survives:?} survives", scene.name);
+                let lie = judge_lie(&disk.lose_power(survives), &told, &roots, &what);
+                // The head file reached the disk: then nothing is lost without being found out.
+                let is_head_there = matches!(survives, Survives::Everything | Survives::File("head"));
+                let is_about_head = step.name == "head" || step.name == "ledger" || scene.name == "create";
+                assert!(lie != Lie::Unknowable || !is_head_there || is_about_head, "{what}");
+                *table.entry((scene.name, step.operation, survives, lie)).or_default() += 1;
+            }
+        }
+    }
+    for ((scene, operation, survives, lie), count) in table {
+        eprintln!("{scene:24} {operation:10} {:16} {lie:?}: {count}", format!("{:?}", survives));
+    }
+}
