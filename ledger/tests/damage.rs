@@ -189,6 +189,15 @@ fn an_entry_changed_with_its_checksum_is_found_by_the_tree() {
     assert_eq!(error.damage().unwrap().kind, DamageKind::Entry { position: 15 });
     let report = audit(&path, &verifier(), &|_| ()).unwrap();
     assert!(report.problems.iter().any(|problem| matches!(problem.kind, DamageKind::Root { .. })), "{report:#?}");
+    // A start compares what it reads with the signed root, with a head file or without.
+    drop(ledger);
+    for _ in 0..2 {
+        let error = Ledger::open(&path, ORIGIN, key(), one_segment()).unwrap_err();
+        let damage = error.damage().unwrap();
+        assert!(matches!(damage.kind, DamageKind::Root { size: 20, .. }), "{error}");
+        assert_eq!(damage.file, segment);
+        let _ = fs::remove_file(path.join("head"));
+    }
 }
 
 #[test]
