@@ -168,14 +168,17 @@ fn check_aftermath(disk: &SimDisk, told: &Told, what: &str) {
             running.evict();
         }
         let mut told = told.clone();
-        match told.open(&running, options()) {
-            Ok((ledger, _)) => drop(ledger),
+        let mut ledger = match told.open(&running, options()) {
+            Ok((ledger, _)) => ledger,
             Err(Error::NoLedger { .. }) if told.acknowledged.is_none() => continue,
             Err(error) => panic!("{what}: {error}"),
-        }
+        };
         // Opening has said what the ledger is, so no loss of power takes anything from that.
         check_found(&running.lose_power(Survives::Nothing), &told, options(), &what);
-        check_found(&running, &told, options(), &what);
+        // Nor from what is appended then: it must not lie behind pages that never reached the disk.
+        told.append(&mut ledger, 3).unwrap();
+        drop(ledger);
+        check_found(&running.lose_power(Survives::Nothing), &told, options(), &what);
     }
 }
 
