@@ -20,6 +20,7 @@ pub const EMPTY_ROOT: Hash = Hash([
 
 /// The hash of an entry as a leaf.
 pub fn leaf_hash(entry: &[u8]) -> Hash {
+    // Not in one piece here, so by a hasher; frames have the prefix before the entry (see `frame`).
     let mut hasher = Sha256::new();
     hasher.update([0x00]);
     hasher.update(entry);

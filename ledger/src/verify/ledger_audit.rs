@@ -93,13 +93,17 @@ fn run<'a, 'b>(walker: Walker<'_>, merge: Merge<'a, 'b>) -> Result<Merge<'a, 'b>
     std::thread::scope(|scope| {
         for _ in 0..threads() {
             scope.spawn(|| {
+                let mut buffer = Vec::new();
                 loop {
-                    let unit = walker.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let checked = match unit {
+                    let unit = walker.lock().unwrap_or_else(PoisonError::into_inner).next(std::mem::take(&mut buffer));
+                    let mut checked = match unit {
                         Ok(None) => break,
                         Ok(Some(unit)) => check(unit, against),
                         Err(error) => Err(error),
                     };
+                    if let Ok(checked) = &mut checked {
+                        buffer = checked.unit.take_buffer();
+                    }
                     let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(error) = checked.and_then(|checked| order.take(checked)) {
                         order.error.get_or_insert(error);

@@ -26,7 +26,9 @@ use crate::{
 const UNIT_ENTRIES: u64 = 4_096;
 /// A unit longer than this ends at the next multiple of 256 entries: at most 16 MiB later.
 const UNIT_BYTES: usize = 8 << 20;
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
+/// What the first read asks for; each further one asks for what the unit before it took, and a little more.
+const FIRST_READ_BYTES: usize = 1 << 20;
 
 /// A run of whole frames.
 pub(super) struct Unit {
@@ -42,7 +44,10 @@ pub(super) struct Unit {
     pub(super) first: u64,
     /// Where it starts in the segment.
     pub(super) offset: u64,
+    /// Its frames, and behind them what was read too much.
     bytes: Vec<u8>,
+    /// The length of its frames.
+    len: usize,
     /// Where and why walking on was not possible.
     fault: Option<(u64, Fault)>,
     /// Whether it is the segment's last, the segment not being the one still written to.
@@ -71,8 +76,8 @@ struct Current {
     offset: u64,
     /// Read and not yet in a unit.
     carry: Vec<u8>,
-    /// What is read into.
-    block: Vec<u8>,
+    /// How much the next unit is likely to need.
+    unit_bytes: usize,
 }
 
 impl<'a> Walker<'a> {
@@ -80,8 +85,9 @@ impl<'a> Walker<'a> {
         Self { disk, dir, segments: segments.into_iter(), limit, current: None, number: 0 }
     }
 
-    /// The next unit, or nothing at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Unit>, Error> {
+    /// The next unit, or nothing at the end. It is read into `buffer`, one that an earlier unit was in: new
+    /// memory for each would cost more than the reading.
+    pub(super) fn next(&mut self, mut buffer: Vec<u8>) -> Result<Option<Unit>, Error> {
         let mut current = match self.current.take() {
             Some(current) => current,
             None => match self.segments.next() {
@@ -91,6 +97,11 @@ impl<'a> Walker<'a> {
         };
         let path = segment_path(self.dir, current.first);
         let limit = if current.first == self.limit.0 { self.limit.1 } else { u64::MAX };
+        let filled = current.carry.len();
+        if buffer.len() < filled {
+            buffer.resize(filled, 0);
+        }
+        buffer[..filled].copy_from_slice(&current.carry);
         let mut unit = Unit {
             number: self.number,
             segment: current.first,
@@ -98,14 +109,14 @@ impl<'a> Walker<'a> {
             header: current.header.take(),
             first: current.position,
             offset: current.offset,
-            bytes: std::mem::take(&mut current.carry),
+            bytes: buffer,
+            len: 0,
             fault: None,
             closes: false,
         };
         self.number += 1;
-        let (end, is_last) = current.cut(&mut unit, limit).at("read", &path)?;
-        current.carry = unit.bytes.split_off(end);
-        current.offset += end as u64;
+        let is_last = current.cut(&mut unit, filled, limit).at("read", &path)?;
+        current.offset += unit.len as u64;
         if is_last {
             unit.closes = current.first != self.limit.0;
         } else {
@@ -125,44 +136,66 @@ impl<'a> Walker<'a> {
             position: first,
             offset,
             carry: Vec::new(),
-            block: vec![0; READ_BYTES],
+            unit_bytes: FIRST_READ_BYTES,
         })
     }
 }
 
 impl Current {
-    /// Reads until the unit is whole. Returned is where it ends in its bytes, and whether the segment does.
-    fn cut(&mut self, unit: &mut Unit, limit: u64) -> std::io::Result<(usize, bool)> {
-        let mut at = 0;
+    /// Reads until the unit is whole, `filled` bytes being there, and says whether the segment ends with it.
+    fn cut(&mut self, unit: &mut Unit, mut filled: usize, limit: u64) -> std::io::Result<bool> {
         loop {
-            let rest = &unit.bytes[at..];
-            let head = FrameHead::parse(rest);
-            if rest.len() >= FRAME_HEAD_BYTES && head.is_none() {
-                unit.fault = Some((self.offset + at as u64, Fault::Head));
-                return Ok((at, true));
+            let is_whole = self.walk(unit, filled);
+            if is_whole || unit.fault.is_some() {
+                self.carry.clear();
+                self.carry.extend_from_slice(&unit.bytes[unit.len..filled]);
+                self.unit_bytes = unit.len + unit.len / 64;
+                return Ok(!is_whole);
             }
-            if let Some(head) = head.filter(|head| head.frame_bytes() <= rest.len()) {
-                at += head.frame_bytes();
-                if head.kind == FrameKind::Entry {
-                    self.position += 1;
-                    let is_long = at > UNIT_BYTES && self.position.is_multiple_of(256);
-                    if self.position.is_multiple_of(UNIT_ENTRIES) || is_long {
-                        return Ok((at, false));
-                    }
-                }
-                continue;
+            let read_at = self.offset + filled as u64;
+            let likely = self.unit_bytes.saturating_sub(filled).max(READ_BYTES);
+            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(likely);
+            if unit.bytes.len() < filled + wanted {
+                unit.bytes.resize(filled + wanted, 0);
             }
-            let read_at = self.offset + unit.bytes.len() as u64;
-            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(READ_BYTES);
-            let filled = self.file.read_full_at(&mut self.block[..wanted], read_at)?;
-            unit.bytes.extend_from_slice(&self.block[..filled]);
-            if filled == 0 {
-                if at < unit.bytes.len() || (limit != u64::MAX && read_at < limit) {
-                    unit.fault = Some((self.offset + at as u64, Fault::Short));
+            let count = self.file.read_full_at(&mut unit.bytes[filled..filled + wanted], read_at)?;
+            filled += count;
+            if count == 0 {
+                if unit.len < filled || (limit != u64::MAX && read_at < limit) {
+                    unit.fault = Some((self.offset + unit.len as u64, Fault::Short));
                 }
-                return Ok((at, true));
+                return Ok(true);
             }
         }
+    }
+
+    /// Goes over the whole frames that are there, and says whether the unit is whole with them.
+    fn walk(&mut self, unit: &mut Unit, filled: usize) -> bool {
+        loop {
+            let rest = &unit.bytes[unit.len..filled];
+            let head = FrameHead::parse(rest);
+            if rest.len() >= FRAME_HEAD_BYTES && head.is_none() {
+                unit.fault = Some((self.offset + unit.len as u64, Fault::Head));
+            }
+            let Some(head) = head.filter(|head| head.frame_bytes() <= rest.len()) else {
+                return false;
+            };
+            unit.len += head.frame_bytes();
+            if head.kind == FrameKind::Entry {
+                self.position += 1;
+                let is_long = unit.len > UNIT_BYTES && self.position.is_multiple_of(256);
+                if self.position.is_multiple_of(UNIT_ENTRIES) || is_long {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+impl Unit {
+    /// Gives up the room that the unit was read into, for the next one.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -232,8 +265,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&mut self) -> Result<(), Error> {
-        let bytes = std::mem::take(&mut self.done.unit.bytes);
-        self.load_stored(&bytes)?;
+        let buffer = std::mem::take(&mut self.done.unit.bytes);
+        let checked = self.frames(&buffer[..self.done.unit.len]);
+        self.done.unit.bytes = buffer;
+        checked
+    }
+
+    fn frames(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.load_stored(bytes)?;
         let mut at = 0;
         let mut was_wrong = false;
         while let Some(head) = FrameHead::parse(&bytes[at..]) {
