@@ -175,7 +175,8 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     let arc: Arc<dyn Disk> = Arc::new(disk.clone());
     let made = Ledger::create_on(arc, Path::new(DIR), ORIGIN, key(), Options::default(), b"first");
     let mut ledger = made.expect("a ledger is made");
-    let mut ends = vec![ledger.size()];
+    // The segment's header holds the signed checkpoint of the empty tree.
+    let mut ends = vec![0, ledger.size()];
     for batch in BATCHES {
         ledger.append_entries(batch).expect("an append");
         ends.push(ledger.size());

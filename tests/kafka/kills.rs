@@ -17,8 +17,12 @@ use crate::support::scratch::Scratch;
 use crate::support::wait::wait_for;
 use crate::{STACK, STAMPED, event, published, request};
 
+/// In the quick form; `GOVLEDGER_KILLS=200` for the long one.
 const KILLS: u32 = 30;
 const PARTITIONS: i32 = 4;
+
+/// Records of the partition that is added while all this goes on.
+const ADDED: u64 = 100;
 
 /// Produces until told to stop; the number of records of each metrics partition.
 fn traffic(client: &rdkafka::ClientConfig, stop: &AtomicBool) -> usize {
@@ -61,7 +65,7 @@ fn assert_same_and_complete(kafka: &Kafka, data: &std::path::Path, follower: &No
 }
 
 #[test]
-fn thirty_kills_and_two_broker_restarts_lose_and_repeat_nothing() {
+fn kills_and_broker_restarts_lose_and_repeat_nothing() {
     let Some(parts) = parts::kafka() else { return };
     let mut kafka = Kafka::start(&parts, &Options::default());
     kafka.create_topic("kills-governance", 1, STAMPED);
@@ -95,8 +99,9 @@ fn thirty_kills_and_two_broker_restarts_lose_and_repeat_nothing() {
     let stop = AtomicBool::new(false);
     let count = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic(&client, &stop));
+        let kills = parts::setting("GOVLEDGER_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
         let mut random = 20_261_001_u64;
-        for kill in 1..=KILLS {
+        for kill in 1..=kills {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             std::thread::sleep(Duration::from_millis(200 + (random >> 33) % 1_800));
             if kill % 5 == 0 {
@@ -105,8 +110,15 @@ fn thirty_kills_and_two_broker_restarts_lose_and_repeat_nothing() {
             }
             service.kill9();
             match kill {
-                10 => kafka.restart(),
-                20 => {
+                15 => {
+                    kafka.add_partitions("kills-metrics", 5);
+                    let records: Vec<Record> = (0..ADDED)
+                        .map(|index| Record::new(request("sha256:41", index as usize, "0.02")).partition(PARTITIONS))
+                        .collect();
+                    produce(&client, "kills-metrics", &records);
+                }
+                _ if kill % 30 == 10 => kafka.restart(),
+                _ if kill % 30 == 20 => {
                     kafka.kill9();
                     kafka.start_again();
                 }
@@ -124,8 +136,11 @@ fn thirty_kills_and_two_broker_restarts_lose_and_repeat_nothing() {
     for partition in 0..PARTITIONS {
         follower.wait_size(&format!("metrics-{partition}"), size);
     }
+    follower.wait_size("metrics-4", ADDED + 1);
     // The service has them all at a cut of all sizes.
-    let all = |cut: &govledger::domain::cut::Cut| cut.ledgers.iter().filter(|listed| listed.size == size).count() == 4;
+    let all = |cut: &govledger::domain::cut::Cut| {
+        cut.ledgers.iter().filter(|listed| listed.size == size || listed.size == ADDED + 1).count() == 5
+    };
     wait_for("a cut over everything", Duration::from_mins(1), || {
         follower.handle.shared().governance().last_cut.clone().filter(|cut| all(cut) && cut.missing.is_empty())
     });
@@ -137,5 +152,6 @@ fn thirty_kills_and_two_broker_restarts_lose_and_repeat_nothing() {
     assert_eq!(said.iter().collect::<BTreeSet<_>>().len(), said.len(), "something is in effect twice");
     assert!(kinds.len() >= 3, "cuts, alerts and a decision: {kinds:?}");
     assert_eq!(follower.integrity_alarms(), 0);
+    eprintln!("{} records in {PARTITIONS} partitions, {} sayings and commands in effect once", count * 4, said.len());
     follower.stop();
 }

@@ -44,6 +44,33 @@ pub(crate) fn kafka() -> Option<KafkaParts> {
     there.then_some(KafkaParts { libs }).or_else(|| skip("kafka"))
 }
 
+/// `strace`, where this process may trace its children.
+pub(crate) fn strace() -> Option<()> {
+    runs("strace", "-V").then_some(()).or_else(|| skip("strace"))
+}
+
+/// `faketime`, which sets a process's clock.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let library = directory().join("faketime/libfaketimeMT.so.1");
+    library.exists().then_some(library).or_else(|| skip("faketime"))
+}
+
+/// The `schemathesis` command.
+pub(crate) fn schemathesis() -> Option<PathBuf> {
+    let command = directory().join("schemathesis/bin/schemathesis");
+    command.exists().then_some(command).or_else(|| skip("schemathesis"))
+}
+
+/// Says that the calling test is not run because this machine does not allow something.
+pub(crate) fn not_allowed(what: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIPPED: {}: {what} is not allowed here\n", thread.name().unwrap_or("a test"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(directory().join("skipped")) {
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
 pub(crate) fn go() -> Option<GoParts> {
     let bin = directory().join("go/bin");
     let found = GoParts { fsck: bin.join("fsck"), walker: bin.join("walker") };
@@ -69,6 +96,11 @@ pub(crate) fn browser() -> Option<BrowserParts> {
     let found = BrowserParts { chromium, node_modules: part.join("node_modules") };
     let there = found.chromium.exists() && found.node_modules.exists() && runs("node", "--version");
     there.then_some(found).or_else(|| skip("browser"))
+}
+
+/// A setting of the test run, from the environment: `GOVLEDGER_KILLS` and the like.
+pub(crate) fn setting(name: &str) -> Option<String> {
+    variable(name)
 }
 
 /// Where the parts are.

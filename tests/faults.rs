@@ -1,0 +1,15 @@
+//! The running service with a real disk that fails: system calls that report an error or kill the process (strace), a disk
+//! that is full, a clock that is set, a second service on the directory, a cache that is gone or broken.
+//!
+//! After every fault the same questions: did it say so, is everything acknowledged there, does a start recover, does
+//! `verify` pass, is the exit code the documented one.
+
+#![cfg(test)]
+
+#[path = "faults/calls.rs"]
+mod calls;
+#[path = "faults/places.rs"]
+mod places;
+#[path = "faults/stage.rs"]
+mod stage;
+mod support;
