@@ -64,6 +64,13 @@ fn operation(route: &Route) -> Value {
         responses["202"] = json!({ "description": "On its way", "content": content(Content::Json("PendingReply")) });
         responses["409"] = problem("Decided against; by_position names the entry that stands in the way");
     }
+    if route.is_page {
+        // A browser without a token is shown where to sign in.
+        responses["default"]["content"]["text/html"] = json!({ "schema": { "type": "string" } });
+    }
+    if matches!(route.response, Content::Json("HealthAnswer" | "ReadyAnswer")) {
+        responses["503"] = json!({ "description": "Not so; the same answer", "content": content(route.response) });
+    }
     let roles = match route.access {
         Access::Public => "anybody".to_owned(),
         Access::Read => "any role; anybody where reads are open".to_owned(),

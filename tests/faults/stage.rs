@@ -32,7 +32,10 @@ impl Stage {
     }
 
     pub(crate) fn at(scratch: Scratch, data: PathBuf) -> Self {
-        govledger(&[OsString::from("init"), "--data".into(), data.clone().into()]).expect(0);
+        let token = scratch.join("token");
+        let arguments =
+            [OsString::from("init"), "--data".into(), data.clone().into(), "--token-out".into(), token.into()];
+        govledger(&arguments).expect(0);
         Self { scratch, data, port: free_port(), acknowledged: 0, sent: 0 }
     }
 
@@ -54,6 +57,11 @@ impl Stage {
         arguments.append(&mut options.arguments);
         options.arguments = arguments;
         options
+    }
+
+    /// As the first admin.
+    pub(crate) fn admin(&self, service: &Service) -> Http {
+        service.http().with_token(std::fs::read_to_string(self.scratch.join("token")).unwrap().trim())
     }
 
     /// As the directory's owner, by the token that the running service leaves there.
