@@ -6,6 +6,8 @@
 mod forgeries;
 #[path = "kafka/kills.rs"]
 mod kills;
+#[path = "kafka/leaderless.rs"]
+mod leaderless;
 #[path = "kafka/node.rs"]
 mod node;
 #[path = "kafka/outage.rs"]

@@ -49,6 +49,7 @@ pub(crate) struct Kafka {
     process: Guarded,
     libs: PathBuf,
     port: u16,
+    controller_port: u16,
     sasl_port: Option<u16>,
     scratch: Scratch,
 }
@@ -80,8 +81,26 @@ impl Kafka {
         scratch.write("server.properties", properties);
         format_storage(parts, &scratch, options.sasl_ssl);
         let process = launch(&parts.libs, &scratch);
-        let mut kafka = Self { process, libs: parts.libs.clone(), port, sasl_port, scratch };
+        let mut kafka = Self { process, libs: parts.libs.clone(), port, controller_port, sasl_port, scratch };
         kafka.wait_ready().then_some(kafka)
+    }
+
+    /// A second broker of the same cluster, number 2, without a controller: a partition that lies on it alone can be made
+    /// leaderless while the cluster goes on.
+    pub(crate) fn second(&self) -> Self {
+        let scratch = Scratch::new("kafka-2");
+        let port = free_port();
+        let properties = server_properties(&scratch, port, self.controller_port, None)
+            .replace("process.roles=broker,controller", "process.roles=broker")
+            .replace("node.id=1", "node.id=2")
+            .replace(&format!(",CONTROLLER://127.0.0.1:{}", self.controller_port), "");
+        scratch.write("server.properties", properties);
+        format_storage(&KafkaParts { libs: self.libs.clone() }, &scratch, false);
+        let process = launch(&self.libs, &scratch);
+        let controller_port = self.controller_port;
+        let mut second = Self { process, libs: self.libs.clone(), port, controller_port, sasl_port: None, scratch };
+        assert!(second.wait_ready(), "the second broker ended while starting");
+        second
     }
 
     /// `HOST:PORT` of the plain listener.

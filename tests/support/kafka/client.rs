@@ -81,6 +81,20 @@ impl Kafka {
         self.wait_for_topic(name, Some(partitions));
     }
 
+    /// Makes a topic whose n-th partition lies on the n-th of these brokers alone.
+    pub(crate) fn create_topic_on(&self, name: &str, brokers: &[i32], settings: &[(&str, &str)]) {
+        let places: Vec<[i32; 1]> = brokers.iter().map(|broker| [*broker]).collect();
+        let places: Vec<&[i32]> = places.iter().map(<[i32; 1]>::as_slice).collect();
+        let count = i32::try_from(brokers.len()).unwrap();
+        let mut topic = NewTopic::new(name, count, TopicReplication::Variable(&places));
+        for (setting, value) in settings {
+            topic = topic.set(setting, value);
+        }
+        let results = block_on(self.admin().create_topics([&topic], &admin_options())).unwrap();
+        assert_eq!(results, [Ok(name.to_owned())]);
+        self.wait_for_topic(name, Some(count));
+    }
+
     /// Raises the number of a topic's partitions to `partitions`.
     pub(crate) fn add_partitions(&self, name: &str, partitions: usize) {
         let results =
@@ -142,6 +156,12 @@ impl Kafka {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let partitions = partitions_of(&consumer, topic);
         (0..partitions).map(|partition| consumer.fetch_watermarks(topic, partition, LIMIT).unwrap()).collect()
+    }
+
+    /// Whether a partition answers for its offsets, which it does where it has a leader.
+    pub(crate) fn watermarks_if_led(&self, topic: &str, partition: i32) -> bool {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        consumer.fetch_watermarks(topic, partition, Duration::from_secs(2)).is_ok()
     }
 
     /// The next offset to be written, of each partition.
