@@ -11,5 +11,6 @@ mod calls;
 #[path = "faults/places.rs"]
 mod places;
 #[path = "faults/stage.rs"]
+#[allow(dead_code, reason = "shared with the test of the API's description")]
 mod stage;
 mod support;

@@ -27,7 +27,7 @@ fn the_api_does_what_its_description_says() {
     let mut stage = Stage::new("schemathesis");
     let mut service = Service::start(stage.options());
     let http = stage.owner(&service);
-    stage.publish(&http);
+    Stage::publish(&http);
     assert_eq!(stage.send(&http, 50).unwrap().0, 200);
     // One who may do everything, so that the requests get past the door.
     let roles = ["reader", "publisher", "oncall", "finance", "auditor", "admin"];

@@ -22,7 +22,7 @@ fn check(name: &str, call: &str, fault: Fault, when: u32, file: Option<&str>) {
     let mut stage = Stage::new(name);
     let mut warm = Service::start(stage.options());
     let http = stage.owner(&warm);
-    stage.publish(&http);
+    Stage::publish(&http);
     assert_eq!(stage.send(&http, 5).unwrap().0, 200);
     assert_eq!(warm.terminate(), 0);
 

@@ -42,7 +42,7 @@ fn a_full_disk_stops_the_writer_and_freed_space_is_enough_to_go_on() {
     let mut stage = Stage::at(scratch, data);
     let mut service = Service::start(stage.options());
     let http = stage.owner(&service);
-    stage.publish(&http);
+    Stage::publish(&http);
     let (status, problem) = stage.send_until_refused(&http, 200, 400).expect("an answer");
     assert_eq!((status, problem["code"].as_str()), (503, Some("writer_stopped")), "{problem}");
     assert_eq!(http.get("/healthz").status, 503);
@@ -89,9 +89,9 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            drop(std::fs::copy(entry.path(), target).unwrap())
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -122,7 +122,7 @@ fn a_cache_that_is_gone_or_broken_is_made_anew() {
     let mut stage = Stage::new("cache");
     let mut service = Service::start(stage.options());
     let http = stage.owner(&service);
-    stage.publish(&http);
+    Stage::publish(&http);
     assert_eq!(stage.send(&http, 50).unwrap().0, 200);
     assert_eq!(service.terminate(), 0);
     let (expected, _) = answers(&stage, "as it was left");
@@ -168,7 +168,7 @@ fn a_clock_that_is_set_back_and_forward_reorders_nothing() {
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let mut service = Service::start(options);
     let http = stage.owner(&service);
-    stage.publish(&http);
+    Stage::publish(&http);
     for (set, count) in [("-3600", 2), ("+3600", 2), ("-86400", 2), ("+7200", 2)] {
         std::fs::write(&offset, format!("{set}\n")).unwrap();
         std::thread::sleep(Duration::from_millis(700));

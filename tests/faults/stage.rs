@@ -1,6 +1,7 @@
 //! A service on a directory of its own, what it acknowledged, and the audit after a fault.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Stage {
     }
 
     /// Publishes an engine and warms it up: something for the governance ledger.
-    pub(crate) fn publish(&self, http: &Http) {
+    pub(crate) fn publish(http: &Http) {
         for (kind, second) in [("llm_engine_published", 0), ("llm_warmup_completed", 1)] {
             let event = format!(
                 r#"{{"event_type":"{kind}","artifact":{{"artifact_id":"{STACK}","version":"1.4.0","hash":"sha256:41"}},"actor":"ci","payload":{{}},"timestamp":"2026-10-01T08:30:0{second}+00:00"}}"#
@@ -82,14 +83,11 @@ impl Stage {
 
     /// Sends one batch of `lines` metric lines; the status, or none where no answer came. Remembers what was acknowledged.
     pub(crate) fn send(&mut self, http: &Http, lines: u64) -> Option<(u16, Value)> {
-        let body: String = (0..lines)
-            .map(|line| {
-                let number = self.sent + line;
-                format!(
-                    "{{\"event\":\"llm.request\",\"model\":\"m\",\"engine_hash\":\"sha256:41\",\"duration_ms\":{number}}}\n"
-                )
-            })
-            .collect();
+        let mut body = String::new();
+        for number in self.sent..self.sent + lines {
+            writeln!(body, r#"{{"event":"llm.request","model":"m","engine_hash":"sha256:41","duration_ms":{number}}}"#)
+                .unwrap();
+        }
         let headers = [("content-type", "application/x-ndjson")];
         self.sent += lines;
         let reply = http.try_send("POST", "/v1/metrics", &headers, body.as_bytes()).ok()?;
@@ -114,17 +112,17 @@ impl Stage {
     pub(crate) fn recover(&mut self) -> String {
         let mut service = Service::start(self.options());
         let http = self.owner(&service);
-        let size = self.size(&http);
+        let size = Self::size(&http);
         assert!(size > self.acknowledged, "{} lines acknowledged, {size} entries with the settings", self.acknowledged);
         assert!(size <= self.sent + 1, "{} lines sent, {size} entries", self.sent);
         assert_eq!(self.send(&http, 3).unwrap().0, 200);
-        assert_eq!(self.size(&http), size + 3);
+        assert_eq!(Self::size(&http), size + 3);
         assert_eq!(service.terminate(), 0);
         self.verify();
         service.log()
     }
 
-    fn size(&self, http: &Http) -> u64 {
+    fn size(http: &Http) -> u64 {
         let text = http.get("/ledger/metrics-0/checkpoint").expect(200).text();
         text.lines().nth(1).unwrap().parse().unwrap()
     }

@@ -10,6 +10,7 @@ use govledger::sequencer::DataDir;
 use serde_json::json;
 
 use crate::node::{Node, init};
+use crate::support::http::{Http, Reply};
 use crate::support::kafka::{Kafka, Options, Record, produce};
 use crate::support::parts;
 use crate::support::process::{Service, ServiceOptions, free_port};
@@ -22,7 +23,7 @@ const KILLS: u32 = 30;
 const PARTITIONS: i32 = 4;
 
 /// Records of the partition that is added while all this goes on.
-const ADDED: u64 = 100;
+const ADDED: usize = 100;
 
 /// Produces until told to stop; the number of records of each metrics partition.
 fn traffic(client: &rdkafka::ClientConfig, stop: &AtomicBool) -> usize {
@@ -64,6 +65,31 @@ fn assert_same_and_complete(kafka: &Kafka, data: &std::path::Path, follower: &No
     }
 }
 
+/// Whatever else happens around a kill: the broker is restarted or killed, or the topic grows.
+fn disturb(kafka: &mut Kafka, kill: u32) {
+    match kill {
+        15 => {
+            kafka.add_partitions("kills-metrics", 5);
+            let records: Vec<Record> = (0..ADDED)
+                .map(|index| Record::new(request("sha256:41", index, "0.02")).partition(PARTITIONS))
+                .collect();
+            produce(&kafka.client(), "kills-metrics", &records);
+        }
+        _ if kill % 30 == 10 => kafka.restart(),
+        _ if kill % 30 == 20 => {
+            kafka.kill9();
+            kafka.start_again();
+        }
+        _ => {}
+    }
+}
+
+fn condemn(http: &Http) -> Result<Reply, String> {
+    let headers = [("content-type", "application/json"), ("idempotency-key", "condemn-41")];
+    let body = json!({ "engine_hash": "sha256:41", "reason": "asked for again after every kill" }).to_string();
+    http.try_send("POST", &format!("/v1/stacks/{STACK}/condemn"), &headers, body.as_bytes())
+}
+
 #[test]
 fn kills_and_broker_restarts_lose_and_repeat_nothing() {
     let Some(parts) = parts::kafka() else { return };
@@ -84,12 +110,6 @@ fn kills_and_broker_restarts_lose_and_repeat_nothing() {
         ["--data", &path(&data), "--config", &path(&config), "serve", "--listen", &format!("127.0.0.1:{port}")];
     let mut service = Service::spawn(ServiceOptions::new(arguments.map(str::to_owned), port));
     let admin = service.http().with_token(&token);
-    let condemn = |http: &crate::support::http::Http| {
-        let headers = [("content-type", "application/json"), ("idempotency-key", "condemn-41")];
-        let body = json!({ "engine_hash": "sha256:41", "reason": "asked for again after every kill" }).to_string();
-        http.try_send("POST", &format!("/v1/stacks/{STACK}/condemn"), &headers, body.as_bytes())
-    };
-
     let client = kafka.client();
     produce(
         &client,
@@ -109,21 +129,7 @@ fn kills_and_broker_restarts_lose_and_repeat_nothing() {
                 let _ = condemn(&admin);
             }
             service.kill9();
-            match kill {
-                15 => {
-                    kafka.add_partitions("kills-metrics", 5);
-                    let records: Vec<Record> = (0..ADDED)
-                        .map(|index| Record::new(request("sha256:41", index as usize, "0.02")).partition(PARTITIONS))
-                        .collect();
-                    produce(&client, "kills-metrics", &records);
-                }
-                _ if kill % 30 == 10 => kafka.restart(),
-                _ if kill % 30 == 20 => {
-                    kafka.kill9();
-                    kafka.start_again();
-                }
-                _ => {}
-            }
+            disturb(&mut kafka, kill);
             service.spawn_again();
         }
         stop.store(true, Ordering::SeqCst);
@@ -136,10 +142,10 @@ fn kills_and_broker_restarts_lose_and_repeat_nothing() {
     for partition in 0..PARTITIONS {
         follower.wait_size(&format!("metrics-{partition}"), size);
     }
-    follower.wait_size("metrics-4", ADDED + 1);
+    follower.wait_size("metrics-4", ADDED as u64 + 1);
     // The service has them all at a cut of all sizes.
     let all = |cut: &govledger::domain::cut::Cut| {
-        cut.ledgers.iter().filter(|listed| listed.size == size || listed.size == ADDED + 1).count() == 5
+        cut.ledgers.iter().filter(|listed| listed.size == size || listed.size == ADDED as u64 + 1).count() == 5
     };
     wait_for("a cut over everything", Duration::from_mins(1), || {
         follower.handle.shared().governance().last_cut.clone().filter(|cut| all(cut) && cut.missing.is_empty())
