@@ -46,8 +46,7 @@ fn check(name: &str, call: &str, fault: Fault, when: u32, file: Option<&str>) {
             Some((503, problem)) => {
                 assert!(matches!(fault, Fault::Error(_)), "{problem}");
                 assert_eq!(problem["code"], "writer_stopped", "{problem}");
-                assert_eq!(http.get("/healthz").status, 503);
-                assert_eq!(http.get("/readyz").status, 503);
+                Stage::wait_stopped(&http);
                 http.get("/v1/stacks").expect(200);
                 assert_eq!(stage.send(&http, 1).unwrap().0, 503, "a poisoned writer takes nothing more");
                 assert_eq!(service.terminate(), 7, "exit code of a writer that stopped");

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use govledger::domain::time::Time;
+
 use crate::stage::{END, STACK, Stage};
 use crate::support::parts;
 use crate::support::process::{Service, finish, govledger};
@@ -45,7 +47,7 @@ fn a_full_disk_stops_the_writer_and_freed_space_is_enough_to_go_on() {
     Stage::publish(&http);
     let (status, problem) = stage.send_until_refused(&http, 200, 400).expect("an answer");
     assert_eq!((status, problem["code"].as_str()), (503, Some("writer_stopped")), "{problem}");
-    assert_eq!(http.get("/healthz").status, 503);
+    Stage::wait_stopped(&http);
     http.get(&format!("/v1/stacks/{STACK}")).expect(200);
     assert_eq!(service.terminate(), 7);
     assert!(service.log().contains("No space left on device"), "{}", service.log());
@@ -150,9 +152,9 @@ fn a_cache_that_is_gone_or_broken_is_made_anew() {
 }
 
 /// Times of the governance entries, as the service tells them.
-fn instants(stage: &Stage, service: &Service) -> Vec<String> {
+fn instants(stage: &Stage, service: &Service) -> Vec<Time> {
     let answer = stage.owner(service).get("/v1/entries?ledger=governance&limit=1000").expect(200).json();
-    answer["entries"].as_array().unwrap().iter().map(|row| row["time"].as_str().unwrap().to_owned()).collect()
+    answer["entries"].as_array().unwrap().iter().map(|row| row["time"].as_str().unwrap().parse().unwrap()).collect()
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::http::Http;
 use crate::support::process::{Service, ServiceOptions, free_port, govledger};
 use crate::support::scratch::Scratch;
+use crate::support::wait::wait_for;
 
 pub(crate) const STACK: &str = "engine-qwen3";
 
@@ -125,6 +126,12 @@ impl Stage {
     fn size(http: &Http) -> u64 {
         let text = http.get("/ledger/metrics-0/checkpoint").expect(200).text();
         text.lines().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Health says that the writer stopped: a moment after the caller was told, whose answer does not wait for it.
+    pub(crate) fn wait_stopped(http: &Http) {
+        wait_for("the writer's stop in /healthz", END, || (http.get("/healthz").status == 503).then_some(()));
+        assert_eq!(http.get("/readyz").status, 503);
     }
 
     pub(crate) fn verify(&self) {
