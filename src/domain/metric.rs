@@ -15,6 +15,7 @@ mod batch;
 mod clock;
 mod figures;
 mod number;
+mod plain;
 mod record;
 mod wire;
 
@@ -50,6 +51,14 @@ pub fn parse(body: &str) -> Result<MetricEvent<'_>, Refusal> {
 
 /// Reads one line; `times` are the names under which a logger's record may hold its time.
 pub fn parse_with<'a>(body: &'a str, times: &TimeFields) -> Result<MetricEvent<'a>, Refusal> {
+    if let Some(record) = plain::request(body) {
+        return Ok(MetricEvent::Request(record));
+    }
+    parse_general(body, times)
+}
+
+/// Reads a line in any dialect.
+fn parse_general<'a>(body: &'a str, times: &TimeFields) -> Result<MetricEvent<'a>, Refusal> {
     let mut line: Line<'a> = wire::read(body)?;
     if let Some(inner) = line.llm.take() {
         let fallback = times.of_wrapper(&line, body);

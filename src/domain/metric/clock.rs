@@ -52,7 +52,7 @@ pub(super) fn recorded_at(raw: Raw<'_>) -> Result<Option<Time>, Refusal> {
 
 /// The form that nearly every line has, `2026-10-01T09:00:00.049824+00:00`, read by its columns; `None` sends any other form,
 /// and anything doubtful, to the full parser.
-fn utc(text: &str) -> Option<Time> {
+pub(super) fn utc(text: &str) -> Option<Time> {
     let (date_time, fraction) = text.strip_suffix("+00:00").or_else(|| text.strip_suffix('Z'))?.split_at_checked(19)?;
     let bytes = date_time.as_bytes();
     let separators = [bytes[4], bytes[7], bytes[10], bytes[13], bytes[16]];

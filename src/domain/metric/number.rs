@@ -27,6 +27,11 @@ pub(super) struct Number {
 }
 
 impl Number {
+    /// `digits` of which the last `places` stand behind the point.
+    pub(super) const fn of(digits: u64, places: i32) -> Self {
+        Self { negative: false, digits: digits as u128, exponent: -places, inexact: false }
+    }
+
     /// Reads JSON number text; `None` for anything else.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(number) = Self::short(text.as_bytes()) {

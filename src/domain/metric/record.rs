@@ -11,7 +11,7 @@ use crate::domain::time::Time;
 
 /// Decimal places of the unit in which money is compared and summed: 10^-18 USD, finer than any producer writes.
 pub const USD_DECIMALS: u32 = 18;
-const USD_SCALE: i32 = USD_DECIMALS.cast_signed();
+pub(super) const USD_SCALE: i32 = USD_DECIMALS.cast_signed();
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq)]
