@@ -26,7 +26,7 @@ pub use cache::Cache;
 pub use data_dir::{DataDir, InitOptions, Initialised, metrics_number, new_token, write_durably};
 pub use error::SequencerError;
 pub use files::{FileProgress, FileState};
-pub use handle::{CommandOutcome, Handle, ProduceError, Produced, Producer, Submission, SubmitError};
+pub use handle::{CommandOutcome, Handle, ProduceError, Produced, Producer, Queued, Submission, SubmitError};
 pub use metrics::{MetricsChunk, MetricsState, Prepare, judge};
 pub use past::{fold_to, size_at};
 pub use run::{Options, Running, start};

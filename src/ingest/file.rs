@@ -6,6 +6,7 @@
 //! In scope: arrival-time intake ([`ingest_arrival`], [`append_lines`], [`follow`]) and history with its recorded times
 //! ([`ingest_recorded`]).
 
+mod blocks;
 mod compare;
 mod lines;
 mod recorded;
@@ -298,6 +299,11 @@ pub async fn ingest_arrival(
         let identity = lines::identify(&file)?;
         let mut reader = lines::Lines::open(&file)?;
         let mut from_line = 1;
+        if identity.kind == FileKind::Metrics && !handle.is_kafka() {
+            report
+                .add(&metrics_blocks(handle, &identity, &mut reader, &mut done, &|done| progress(done, total)).await?);
+            continue;
+        }
         while let Some(block) = reader.block(CHUNK_BYTES)? {
             report.add(&append_lines(handle, &identity, from_line, &block.bytes, None).await?);
             from_line += block.lines;
@@ -305,5 +311,36 @@ pub async fn ingest_arrival(
             progress(done, total);
         }
     }
+    Ok(report)
+}
+
+/// A file of provider logs, embedded: what is here already is compared, what follows goes through all cores.
+async fn metrics_blocks(
+    handle: &Handle,
+    identity: &FileIdentity,
+    reader: &mut lines::Lines,
+    done: &mut u64,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Report, IngestError> {
+    let began = monotonic();
+    let number = number_of(handle, identity, handle.now()).await?;
+    let last_line = handle.file_progress(number).await?.map_or(0, |progress| progress.last_line);
+    let mut report = Report::default();
+    let mut from_line = 1;
+    let mut blocks = blocks::Blocks::new(handle, number);
+    while let Some(block) = reader.block(blocks::BLOCK_BYTES)? {
+        let (lines, bytes) = (block.lines, block.bytes.len() as u64);
+        if from_line <= last_line {
+            // Nothing is under way yet: new lines follow those that are here.
+            report.add(&append_lines(handle, identity, from_line, &block.bytes, None).await?);
+        } else {
+            blocks.push(from_line, block).await?;
+        }
+        from_line += lines;
+        *done += bytes;
+        progress(*done);
+    }
+    report.add(&blocks.finish().await?);
+    report.seconds = began.elapsed().as_secs_f64();
     Ok(report)
 }

@@ -108,6 +108,18 @@ pub struct Handle {
     producer: Option<Arc<dyn Producer>>,
 }
 
+/// Records on their way to the disk.
+#[derive(Debug)]
+#[must_use = "only once they are durable are they there"]
+pub struct Queued(oneshot::Receiver<Result<Range<u64>, Arc<SequencerError>>>);
+
+impl Queued {
+    /// Waits until they are durable; their positions.
+    pub async fn durable(self) -> Result<Range<u64>, SubmitError> {
+        Ok(self.0.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??)
+    }
+}
+
 /// How a command ended, so far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandOutcome {
@@ -319,6 +331,12 @@ impl Handle {
 
     /// As [`Self::append_metrics`], for a source that can wait: a file waits while the queue is full.
     pub async fn append_metrics_waiting(&self, ledger: u32, chunk: MetricsChunk) -> Result<Range<u64>, SubmitError> {
+        self.queue_metrics_waiting(ledger, chunk).await?.durable().await
+    }
+
+    /// Hands records to the writer, as soon as the queue has room, without waiting until they are durable: so the next ones
+    /// are prepared meanwhile. Order is that of the calls.
+    pub async fn queue_metrics_waiting(&self, ledger: u32, chunk: MetricsChunk) -> Result<Queued, SubmitError> {
         let permits = u32::try_from(chunk.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes)
             .acquire_many_owned(permits)
@@ -336,7 +354,7 @@ impl Handle {
             message = back;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Ok(answer.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??)
+        Ok(Queued(answer))
     }
 
     fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {

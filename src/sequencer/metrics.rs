@@ -57,8 +57,28 @@ impl Prepare {
     pub fn push(
         &self,
         chunk: &mut MetricsChunk,
-        mut header: Header,
+        header: Header,
         body: &[u8],
+    ) -> Result<Result<Kind, Refusal>, SequencerError> {
+        self.add(chunk, header, body, report::text)
+    }
+
+    /// The same for a body that was found to be UTF-8 already, together with others.
+    pub fn push_text(
+        &self,
+        chunk: &mut MetricsChunk,
+        header: Header,
+        body: &str,
+    ) -> Result<Result<Kind, Refusal>, SequencerError> {
+        self.add(chunk, header, body.as_bytes(), |_| Ok(body))
+    }
+
+    fn add<'a>(
+        &self,
+        chunk: &mut MetricsChunk,
+        mut header: Header,
+        body: &'a [u8],
+        text: impl FnOnce(&'a [u8]) -> Result<&'a str, Refusal>,
     ) -> Result<Result<Kind, Refusal>, SequencerError> {
         let index = chunk.batch.len() as u64;
         let mut line = header.line();
@@ -70,7 +90,7 @@ impl Prepare {
         let kept = if large { &[] } else { body };
         chunk.chunk.push_parts(&[&line, kept]).map_err(of("metrics"))?;
         chunk.see(index, &header);
-        let judged = match (large, report::text(body)) {
+        let judged = match (large, text(body)) {
             (true, _) => {
                 chunk.batch.push_none();
                 Err(too_large(body.len(), header.oversize.as_ref()))
@@ -137,6 +157,11 @@ fn too_large(bytes: usize, oversize: Option<&Oversize>) -> Refusal {
 }
 
 impl MetricsChunk {
+    /// An empty chunk with room for so many records of so many bytes in all, headers included.
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        Self { chunk: ledger::Chunk::with_capacity(records, bytes), ..Self::default() }
+    }
+
     fn see(&mut self, index: u64, header: &Header) {
         self.last_time = self.last_time.max(header.time);
         if let Some(offset) = header.offset {

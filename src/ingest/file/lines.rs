@@ -17,6 +17,9 @@ const CLASSIFY_LINES_MAX: usize = 10_000;
 /// The longest line read: beyond it the file is no log.
 const LINE_BYTES_MAX: u64 = 256 << 20;
 
+/// Room for the rest of the line that a block ends in, so that it seldom moves.
+const BLOCK_SLACK_BYTES: usize = 16 << 10;
+
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -152,15 +155,26 @@ impl Lines {
         Ok(Some(Line { number: self.number, bytes, is_whole }))
     }
 
-    /// Whole lines of about `size` bytes.
+    /// Whole lines of about `size` bytes; the last line of a file gets the LF that it may lack.
     pub(super) fn block(&mut self, size: usize) -> Result<Option<Block>, IngestError> {
-        let mut block = Block { bytes: Vec::new(), lines: 0 };
-        while block.bytes.len() < size {
-            let Some(line) = self.line()? else { break };
-            block.bytes.extend_from_slice(&line.bytes);
-            block.bytes.push(b'\n');
-            block.lines += 1;
+        let mut bytes = Vec::with_capacity(size + BLOCK_SLACK_BYTES);
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        let mut fill = |bytes: &mut Vec<u8>| {
+            self.reader.by_ref().take(size).read_to_end(bytes)?;
+            if !bytes.is_empty() && bytes.last() != Some(&b'\n') {
+                self.reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', bytes)?;
+            }
+            Ok(())
+        };
+        fill(&mut bytes).map_err(|source| IngestError::Read { name: self.name.clone(), source })?;
+        if bytes.is_empty() {
+            return Ok(None);
         }
-        Ok((block.lines > 0).then_some(block))
+        if bytes.last() != Some(&b'\n') {
+            bytes.push(b'\n');
+        }
+        let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+        self.number += lines;
+        Ok(Some(Block { bytes, lines }))
     }
 }
