@@ -5,6 +5,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod check_answer;
 mod decide;
 mod demo;
@@ -61,6 +62,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Init(init) => init::run(&place, &options, init),
         Task::Ingest(ingest) => ingest::run(&place, &options, &ingest),
         Task::Serve(serve) => serve::run(&place, &options, &serve),
+        Task::Bench(bench) => bench::run(&options, &bench),
         Task::Demo(demo) => demo::run(&options, named_data, &demo),
         Task::Entries(entries) => entries::run(&place, &options, &entries),
         Task::Waivers { task } => decide::waivers(&place, &options, task),

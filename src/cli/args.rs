@@ -88,7 +88,10 @@ impl Args {
 
     /// Whether the command works on a directory of this machine and nothing else.
     pub(crate) fn is_local_only(&self) -> bool {
-        matches!(self.task, Task::Init(_) | Task::Serve(_) | Task::Demo(_) | Task::Export(_) | Task::Rebuild)
+        matches!(
+            self.task,
+            Task::Init(_) | Task::Serve(_) | Task::Demo(_) | Task::Bench(_) | Task::Export(_) | Task::Rebuild
+        )
     }
 
     /// What holds for every command.
@@ -108,6 +111,8 @@ pub(crate) enum Task {
     Serve(Serve),
     /// An hour of two serving stacks, made up, ingested, told and verified; needs nothing else
     Demo(Demo),
+    /// Measure the whole pipeline on generated traffic, each figure beside what the machine does without it
+    Bench(Bench),
     #[command(flatten)]
     Read(Read),
     /// Raw entries and what each counts for
@@ -266,6 +271,20 @@ pub(crate) struct Demo {
     /// Begin the hour at this time instead of an hour ago
     #[arg(long, value_name = "TIME")]
     pub(crate) start: Option<Time>,
+}
+
+/// `bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Records of generated traffic
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub(crate) records: u64,
+    /// Print what docs/BENCHMARKS.md holds
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Where the scratch directory goes [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
 }
 
 /// `entries`.

@@ -4,7 +4,7 @@
 
 mod decisions;
 mod fleet;
-mod hour;
+pub(super) mod hour;
 mod random;
 mod tell;
 

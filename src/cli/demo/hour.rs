@@ -47,16 +47,21 @@ const BATCH_FROM: f64 = 2_700.0;
 
 /// What the stacks wrote.
 #[derive(Debug)]
-pub(super) struct Hour {
+pub(in crate::cli) struct Hour {
     /// The event log.
-    pub(super) events: Vec<String>,
+    pub(in crate::cli) events: Vec<String>,
     /// The provider log.
-    pub(super) logs: Vec<String>,
+    pub(in crate::cli) logs: Vec<String>,
 }
 
 impl Hour {
     pub(super) fn generate(start: Time) -> Self {
-        let mut random = Random::new(20_261_001);
+        Self::seeded(start, 20_261_001)
+    }
+
+    /// An hour with other numbers.
+    pub(in crate::cli) fn seeded(start: Time, seed: u64) -> Self {
+        let mut random = Random::new(seed);
         let mut logs = conversations(start, &mut random);
         logs.extend(ranking(start, &mut random));
         logs.extend(broken(start));
