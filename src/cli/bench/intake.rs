@@ -10,6 +10,7 @@ use super::report::Report;
 use super::traffic::Traffic;
 use super::{CliError, failed, rate};
 use crate::clock::{Clock, monotonic};
+use crate::domain::leaf::Header;
 use crate::domain::metric::TimeFields;
 use crate::domain::settings::SourceSettings;
 use crate::domain::time::Time;
@@ -81,7 +82,7 @@ pub(super) fn measure(
     report: &mut Report,
 ) -> Result<f64, CliError> {
     let events =
-        traffic.events.iter().map(|event| Submission { header: Default::default(), body: event.clone().into_bytes() });
+        traffic.events.iter().map(|event| Submission { header: Header::default(), body: event.clone().into_bytes() });
     node.runtime.block_on(node.handle.submit_events(events.collect())).map_err(failed)?;
     let moved = AtomicU64::new(0);
     let progress = |done: u64, _total: u64| {

@@ -7,6 +7,8 @@
 //! Invariant: what is read here is what the general reader makes of the same bytes; a test compares the two over mutated
 //! lines. So no rule lives here that does not live there.
 
+#![expect(clippy::option_option, reason = "not plain, or plain and null, or plain and there: three things")]
+
 use std::borrow::Cow;
 
 use super::number::Number;
