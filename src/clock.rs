@@ -1,10 +1,12 @@
 //! The one place that reads clocks. Everything else is handed the time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::Time;
+
+static START: OnceLock<Instant> = OnceLock::new();
 
 /// A wall clock: the machine's, or one that a test moves.
 #[derive(Clone, Debug)]
@@ -26,6 +28,16 @@ impl Clock {
         match self {
             Self::System => system_now(),
             Self::Manual(micros) => Time::from_micros(micros.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Time that passed since some fixed moment: for durations. A manual clock's own time.
+    pub fn elapsed(&self) -> Duration {
+        match self {
+            Self::System => monotonic().saturating_duration_since(*START.get_or_init(monotonic)),
+            Self::Manual(micros) => {
+                Duration::from_micros(u64::try_from(micros.load(Ordering::SeqCst)).unwrap_or_default())
+            }
         }
     }
 

@@ -20,6 +20,14 @@ mod record;
 mod source;
 mod speaker;
 
+/// The intake's decisions without its client and threads: what the service runs, and what a simulation of it can run.
+pub mod decisions {
+    pub use super::checks::Stamp;
+    pub use super::cuts::{Draft, Sizes};
+    pub use super::progress::{End, Partitions, Progress};
+    pub use super::source::{Found, is_same, judge};
+}
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -84,7 +92,7 @@ impl Service {
         let Some(checked) = self.check(&topics).await? else { return Ok(()) };
         tracing::info!(?topics, ?checked, follower, "kafka.started");
         // Governance first and by itself: its answers wait for nothing.
-        let governance = Arc::new(Progress::new());
+        let governance = Arc::new(Progress::new(self.handle.clock()));
         let place = Place { topic: topics.governance.clone(), partition: 0 };
         self.start(place, Target::Governance, Arc::clone(&governance))?;
         self.add_partitions(&topics, checked.metrics_partitions).await?;
@@ -163,7 +171,7 @@ impl Service {
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            let progress = Arc::new(Progress::new());
+            let progress = Arc::new(Progress::new(self.handle.clock()));
             self.partitions.add(number, Arc::clone(&progress));
             let place = Place { topic: topics.metrics.clone(), partition: number };
             self.start(place, Target::Metrics(number), progress)?;

@@ -31,6 +31,7 @@ use crate::domain::settings::SourceSettings;
 use crate::domain::time::Time;
 use crate::projection::governance::{Applied, Governance, Verdict};
 use crate::projection::slo::{Finding, Slo};
+use crate::projection::waivers::Waivers;
 
 /// Governance entries between snapshots.
 const SNAPSHOT_ENTRIES: u64 = 4_096;
@@ -70,7 +71,8 @@ pub struct Core {
     files: FileState,
     unsaid: Vec<(Identity, Saying)>,
     /// Governance entries that the rules have not followed yet: from a cut on whose sizes the ledgers here have not reached.
-    deferred: VecDeque<Applied>,
+    /// Each with the waivers as they stood at it: what a cut brings to light must not depend on when the records came.
+    deferred: VecDeque<(Applied, Waivers)>,
     snapshot_at: u64,
     shared: Arc<Shared>,
     embedded: bool,
@@ -231,9 +233,11 @@ impl Core {
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
         if self.deferred.is_empty() && self.can_follow(&applied) {
-            self.follow_on(&applied)?;
+            self.follow_on(&applied, None)?;
         } else if applied.verdict == Verdict::Admitted {
-            self.deferred.push_back(applied.clone());
+            let is_cut = matches!(applied.event, Some(Event::Cut(_)));
+            let waivers = if is_cut { self.shared.governance().waivers.clone() } else { Waivers::default() };
+            self.deferred.push_back((applied.clone(), waivers));
         }
         Ok(applied)
     }
@@ -250,18 +254,18 @@ impl Core {
 
     /// Follows what was deferred, in order, as far as the ledgers here reach.
     fn follow_deferred(&mut self) -> Result<(), SequencerError> {
-        while let Some(applied) = self.deferred.pop_front() {
+        while let Some((applied, waivers)) = self.deferred.pop_front() {
             if !self.can_follow(&applied) {
-                self.deferred.push_front(applied);
+                self.deferred.push_front((applied, waivers));
                 return Ok(());
             }
-            self.follow_on(&applied)?;
+            self.follow_on(&applied, Some(&waivers))?;
         }
         Ok(())
     }
 
-    /// Lets the rules follow an entry, and keeps what comes of it.
-    fn follow_on(&mut self, applied: &Applied) -> Result<(), SequencerError> {
+    /// Lets the rules follow an entry, and keeps what comes of it. `waivers` are those at the entry, where they are not the present ones.
+    fn follow_on(&mut self, applied: &Applied, waivers: Option<&Waivers>) -> Result<(), SequencerError> {
         if applied.verdict != Verdict::Admitted {
             return Ok(());
         }
@@ -272,7 +276,7 @@ impl Core {
         let findings = follow(&mut self.shared.slo_mut(), applied, &mut records)?;
         self.settle(applied);
         if let Some(Event::Cut(cut)) = &applied.event {
-            self.after_cut(cut, findings)?;
+            self.after_cut(cut, findings, waivers)?;
         }
         Ok(())
     }
@@ -299,7 +303,12 @@ impl Core {
     }
 
     /// Checks a cut against the ledgers here and keeps what it brought to light.
-    fn after_cut(&mut self, cut: &Cut, findings: Vec<Finding>) -> Result<(), SequencerError> {
+    fn after_cut(
+        &mut self,
+        cut: &Cut,
+        findings: Vec<Finding>,
+        waivers: Option<&Waivers>,
+    ) -> Result<(), SequencerError> {
         for listed in &cut.ledgers {
             if let Some(ledger) = self.metrics.get(&listed.ledger)
                 && ledger.size() >= listed.size
@@ -312,12 +321,12 @@ impl Core {
         let mut sayings = Vec::new();
         {
             let governance = self.shared.governance();
+            let waivers = waivers.unwrap_or(&governance.waivers);
             for finding in findings {
                 sayings.push(match finding {
                     Finding::Firing(draft) | Finding::Resolved(draft) => {
                         let mut alert = draft.alert;
-                        alert.covered_by = governance
-                            .waivers
+                        alert.covered_by = waivers
                             .covers(&alert.stack, &alert.engine_hash, alert.rule, cut.instant)
                             .map(str::to_owned);
                         Saying::alert(&alert)
@@ -326,11 +335,7 @@ impl Core {
                 });
             }
             sayings.extend(
-                governance
-                    .waivers
-                    .due(cut.instant)
-                    .iter()
-                    .map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)),
+                waivers.due(cut.instant).iter().map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)),
             );
         }
         for saying in sayings {
@@ -484,7 +489,8 @@ impl Core {
 }
 
 fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
-    let (ledger, recovery) = Ledger::open(
+    let (ledger, recovery) = Ledger::open_on(
+        data_dir.disk(),
         &data_dir.ledger_dir(name),
         &data_dir.origin(name),
         data_dir.ledger_key()?,

@@ -15,7 +15,9 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ledger::disk::{Disk, OsDisk};
 use ledger::key::LedgerKey;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,8 @@ use crate::domain::time::Time;
 /// A data directory that `init` has finished.
 #[derive(Debug, Clone)]
 pub struct DataDir {
+    /// What the ledgers lie on.
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     node: String,
     settings: Settings,
@@ -123,7 +127,7 @@ impl DataDir {
             }
         }
         write_durably(&root.join("settings.json"), &serde_json::to_vec_pretty(&settings)?, 0o644)?;
-        let data_dir = Self { root: root.to_owned(), node: options.node, settings };
+        let data_dir = Self { disk: Arc::new(OsDisk), root: root.to_owned(), node: options.node, settings };
         data_dir.create_ledger("governance", &data_dir.settings.entry()?)?;
         if data_dir.settings.source == SourceSettings::Embedded {
             data_dir.create_ledger("metrics-0", &data_dir.settings.metrics(0)?.entry()?)?;
@@ -151,7 +155,7 @@ impl DataDir {
                 known: RULES_VERSION,
             });
         }
-        Ok(Self { root: root.to_owned(), node, settings })
+        Ok(Self { disk: Arc::new(OsDisk), root: root.to_owned(), node, settings })
     }
 
     /// Creates a ledger with its first entry and its verifier key beside it; returns its writer.
@@ -159,13 +163,24 @@ impl DataDir {
         let key = self.ledger_key()?;
         let vkey = key.verifier_key(&self.origin(name));
         write_durably(&self.root.join("keys").join(format!("{name}.vkey")), format!("{vkey}\n").as_bytes(), 0o644)?;
-        ledger::Ledger::create(&self.ledger_dir(name), &self.origin(name), key, ledger::Options::default(), first_entry)
+        let (disk, dir) = (self.disk(), self.ledger_dir(name));
+        ledger::Ledger::create_on(disk, &dir, &self.origin(name), key, ledger::Options::default(), first_entry)
             .map_err(of(name))
     }
 
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same directory with its ledgers' files reached through `disk`: a test's, that fails when it is told to.
+    #[must_use]
+    pub fn on(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self }
+    }
+
+    pub(super) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// This node's name.

@@ -166,6 +166,11 @@ impl Handle {
         self.clock.now()
     }
 
+    /// Where the present comes from.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Whether writes go through a broker.
     pub fn is_kafka(&self) -> bool {
         self.producer.is_some()

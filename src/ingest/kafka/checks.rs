@@ -19,7 +19,7 @@ pub(super) struct Topics {
 
 /// Who stamps the records of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stamp {
+pub enum Stamp {
     /// The broker, when it appends.
     LogAppend,
     /// The producer.

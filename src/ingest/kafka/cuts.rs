@@ -25,29 +25,34 @@ const LATE_SECONDS: i64 = 60;
 
 /// The cut that is being made ready.
 #[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) instant: Time,
+pub struct Draft {
+    /// Its instant.
+    pub instant: Time,
     /// Ends asked for after the instant; the first of each partition counts.
     ends: BTreeMap<u32, u64>,
 }
 
 /// Reads what the cuts are made of.
 #[derive(Debug, Clone)]
-pub(super) struct Sizes {
-    pub(super) shared: Arc<Shared>,
-    pub(super) partitions: Partitions,
-    pub(super) stamp: Stamp,
+pub struct Sizes {
+    /// What the writer shares.
+    pub shared: Arc<Shared>,
+    /// How far each partition was read.
+    pub partitions: Partitions,
+    /// Who stamps the records.
+    pub stamp: Stamp,
 }
 
 impl Draft {
-    pub(super) const fn at(instant: Time) -> Self {
+    /// One of which nothing is known yet.
+    pub const fn at(instant: Time) -> Self {
         Self { instant, ends: BTreeMap::new() }
     }
 }
 
 impl Sizes {
     /// The instant of the next cut, whether it has come yet or not; none before the first record or report.
-    pub(super) fn next_instant(&self, now: Time) -> Result<Option<Time>, KafkaIntakeError> {
+    pub fn next_instant(&self, now: Time) -> Result<Option<Time>, KafkaIntakeError> {
         let (last, report) = {
             let governance = self.shared.governance();
             (governance.last_cut.clone(), governance.last_report)
@@ -112,7 +117,7 @@ impl Sizes {
     }
 
     /// The cut, once every partition's size is known or known to be missing.
-    pub(super) fn cut(&self, draft: &mut Draft) -> Result<Option<Cut>, KafkaIntakeError> {
+    pub fn cut(&self, draft: &mut Draft) -> Result<Option<Cut>, KafkaIntakeError> {
         let last = self.shared.governance().last_cut.clone();
         let progress = self.partitions.all();
         let mut cut = Cut { instant: draft.instant, ledgers: Vec::new(), missing: Vec::new() };

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::clock::monotonic;
+use crate::clock::Clock;
 use crate::domain::time::Time;
 
 /// A partition that made no progress for this long, and is not at its end, cannot be read.
@@ -13,41 +13,44 @@ const UNREADABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// The end of a partition, as the broker gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
+pub struct End {
     /// When it was asked for: every record before it was appended earlier than its answer.
-    pub(super) asked_at: Time,
+    pub asked_at: Time,
     /// The next offset to be written.
-    pub(super) offset: u64,
+    pub offset: u64,
 }
 
 /// How far one partition was read.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub struct Progress {
     next: AtomicU64,
     end: Mutex<Option<End>>,
-    alive: Mutex<Instant>,
+    alive: Mutex<Duration>,
+    clock: Clock,
     first_arrival_micros: AtomicI64,
     last_arrival_micros: AtomicI64,
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    /// Nothing read yet, and alive from now on.
+    pub fn new(clock: Clock) -> Self {
         Self {
             next: AtomicU64::new(0),
             end: Mutex::new(None),
-            alive: Mutex::new(monotonic()),
+            alive: Mutex::new(clock.elapsed()),
+            clock,
             first_arrival_micros: AtomicI64::new(i64::MAX),
             last_arrival_micros: AtomicI64::new(0),
         }
     }
 
     /// Every record before this offset is durable in the ledger, or lost and confirmed so.
-    pub(super) fn next(&self) -> u64 {
+    pub fn next(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
     }
 
     /// Records were appended, up to before `next`.
-    pub(super) fn appended(&self, next: u64, now: Time) {
+    pub fn appended(&self, next: u64, now: Time) {
         self.next.fetch_max(next, Ordering::SeqCst);
         self.first_arrival_micros.fetch_min(now.micros(), Ordering::SeqCst);
         self.last_arrival_micros.fetch_max(now.micros(), Ordering::SeqCst);
@@ -55,52 +58,57 @@ impl Progress {
     }
 
     /// Nothing lies between the last record and `next`.
-    pub(super) fn advance(&self, next: u64) {
+    pub fn advance(&self, next: u64) {
         self.next.fetch_max(next, Ordering::SeqCst);
     }
 
     /// The broker gave the end.
-    pub(super) fn see_end(&self, end: End) {
+    pub fn see_end(&self, end: End) {
         *lock(&self.end) = Some(end);
         if self.next() >= end.offset {
             self.touch();
         }
     }
 
-    pub(super) fn end(&self) -> Option<End> {
+    /// The last end that the broker gave.
+    pub fn end(&self) -> Option<End> {
         *lock(&self.end)
     }
 
     /// When the first and the last record since the start came.
-    pub(super) fn arrivals(&self) -> Option<(Time, Time)> {
+    pub fn arrivals(&self) -> Option<(Time, Time)> {
         let last = self.last_arrival_micros.load(Ordering::SeqCst);
         let first = self.first_arrival_micros.load(Ordering::SeqCst);
         (last > 0).then(|| (Time::from_micros(first), Time::from_micros(last)))
     }
 
-    pub(super) fn is_unreadable(&self) -> bool {
-        lock(&self.alive).elapsed() > UNREADABLE_AFTER
+    /// Whether nothing was read for too long, with something there to read.
+    pub fn is_unreadable(&self) -> bool {
+        self.clock.elapsed().saturating_sub(*lock(&self.alive)) > UNREADABLE_AFTER
     }
 
     fn touch(&self) {
-        *lock(&self.alive) = monotonic();
+        *lock(&self.alive) = self.clock.elapsed();
     }
 }
 
 /// The metrics partitions, by number.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Partitions(Arc<Mutex<BTreeMap<u32, Arc<Progress>>>>);
+pub struct Partitions(Arc<Mutex<BTreeMap<u32, Arc<Progress>>>>);
 
 impl Partitions {
-    pub(super) fn add(&self, number: u32, progress: Arc<Progress>) {
+    /// Adds one.
+    pub fn add(&self, number: u32, progress: Arc<Progress>) {
         lock(&self.0).insert(number, progress);
     }
 
-    pub(super) fn has(&self, number: u32) -> bool {
+    /// Whether it is there.
+    pub fn has(&self, number: u32) -> bool {
         lock(&self.0).contains_key(&number)
     }
 
-    pub(super) fn all(&self) -> BTreeMap<u32, Arc<Progress>> {
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<u32, Arc<Progress>> {
         lock(&self.0).clone()
     }
 }

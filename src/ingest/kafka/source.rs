@@ -26,11 +26,21 @@ pub(super) struct Place {
 
 /// What the check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// Reading may go on at `next`.
-    Ready { next: u64, hole: Option<(u64, u64)> },
+    Ready {
+        /// The next offset.
+        next: u64,
+        /// Lost before it, and confirmed.
+        hole: Option<(u64, u64)>,
+    },
     /// These offsets are gone, and nobody has confirmed it.
-    Hole { from: u64, to: u64 },
+    Hole {
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
     /// It is not the source that the ledger was made from.
     Other(String),
 }
@@ -60,27 +70,7 @@ impl Place {
             .fetch_watermarks(&self.topic, self.number(), limit)
             .map_err(doing("the partition's first and last offset"))?;
         let (low, end) = (u64::try_from(low).unwrap_or_default(), u64::try_from(end).unwrap_or_default());
-        let next = last.as_ref().map_or(0, |(offset, _)| offset + 1);
-        if let Some((offset, entry)) = last {
-            if end < next {
-                return Ok(Found::Other(format!(
-                    "the ledger's last record has offset {offset}, the broker's partition ends before {end}: the topic was made anew or cut short"
-                )));
-            }
-            if low <= offset
-                && let Some(reason) = self.compare(consumer, offset, &entry, limit)?
-            {
-                return Ok(Found::Other(reason));
-            }
-        }
-        if low <= next {
-            return Ok(Found::Ready { next, hole: None });
-        }
-        let (from, to) = (next, low - 1);
-        if confirmed.iter().any(|(first, last, _)| *first <= from && to <= *last) {
-            return Ok(Found::Ready { next: low, hole: Some((from, to)) });
-        }
-        Ok(Found::Hole { from, to })
+        judge((low, end), last, confirmed, |offset, entry| self.compare(consumer, offset, entry, limit))
     }
 
     /// Reads the record at `offset` again; says how it differs from its entry.
@@ -118,9 +108,40 @@ impl Place {
     }
 }
 
+/// What the partition's first and last offset mean for a ledger. `differs` reads the ledger's last record again and says how it
+/// differs from its entry; it is asked only where the record is still there.
+pub fn judge<E>(
+    (low, end): (u64, u64),
+    last: Option<(u64, Vec<u8>)>,
+    confirmed: &[(u64, u64, u64)],
+    differs: impl FnOnce(u64, &[u8]) -> Result<Option<String>, E>,
+) -> Result<Found, E> {
+    let next = last.as_ref().map_or(0, |(offset, _)| offset + 1);
+    if let Some((offset, entry)) = last {
+        if end < next {
+            return Ok(Found::Other(format!(
+                "the ledger's last record has offset {offset}, the broker's partition ends before {end}: the topic was made anew or cut short"
+            )));
+        }
+        if low <= offset
+            && let Some(reason) = differs(offset, &entry)?
+        {
+            return Ok(Found::Other(reason));
+        }
+    }
+    if low <= next {
+        return Ok(Found::Ready { next, hole: None });
+    }
+    let (from, to) = (next, low - 1);
+    if confirmed.iter().any(|(first, last, _)| *first <= from && to <= *last) {
+        return Ok(Found::Ready { next: low, hole: Some((from, to)) });
+    }
+    Ok(Found::Hole { from, to })
+}
+
 /// Whether an entry was made from this record. A governance entry's time may be later than its record's, never earlier; what
 /// was lost before it is not the record's.
-fn is_same(entry: &[u8], record: &Header, body: &[u8]) -> bool {
+pub fn is_same(entry: &[u8], record: &Header, body: &[u8]) -> bool {
     let Ok(leaf) = leaf::split(entry) else { return false };
     let same_body = match &leaf.header.oversize {
         Some(oversize) => oversize.bytes == body.len() as u64 && oversize.sha256 == hex(&Sha256::digest(body)),
