@@ -283,7 +283,10 @@ impl Life {
             self.retry_commands();
             self.settle();
         }
+        let mut rounds = 0;
         while !self.node.core().unsaid().unwrap().is_empty() {
+            assert!(rounds < 1_000, "something is never said");
+            rounds += 1;
             self.clock.set(self.now().plus_seconds(6));
             self.settle();
         }
@@ -327,24 +330,8 @@ impl Life {
         for (principal, _, key, _) in &self.commands {
             assert!(governance.commands.contains_key(&command_id(principal, key)), "a command was lost");
         }
-        let (mut cuts, mut said) = (Vec::new(), BTreeMap::new());
-        let reader = &ours["governance"];
-        for entry in reader.entries(1..reader.size()) {
-            let (position, entry) = entry.unwrap();
-            if governance.verdict_at(position) != Verdict::Admitted {
-                continue;
-            }
-            let leaf = leaf::split(&entry).unwrap();
-            let read = report::read(&leaf).unwrap();
-            match read.event {
-                Event::Cut(cut) => cuts.push(cut),
-                Event::Alert(_) | Event::WaiverExpired { .. } | Event::EngineProven(_) => {
-                    let payload = envelope::open(std::str::from_utf8(leaf.body).unwrap()).unwrap().payload;
-                    assert_eq!(said.insert(id_of(&payload), payload), None, "said twice");
-                }
-                _ => {}
-            }
-        }
+        let (cuts, said) = Self::in_effect(&ours["governance"], &governance);
+
         let text = |all: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
             all.values().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
         };
@@ -356,6 +343,29 @@ impl Life {
         }
         self.check_cuts(&cuts);
         (cuts.len() as u64, said.len() as u64)
+    }
+
+    /// The cuts in effect, and what else was said, by id.
+    fn in_effect(
+        reader: &ledger::Reader,
+        governance: &govledger::projection::governance::Governance,
+    ) -> (Vec<govledger::domain::cut::Cut>, BTreeMap<String, Vec<u8>>) {
+        let (mut cuts, mut said) = (Vec::new(), BTreeMap::new());
+        for entry in reader.entries(1..reader.size()) {
+            let (position, entry) = entry.unwrap();
+            if governance.verdict_at(position) != Verdict::Admitted {
+                continue;
+            }
+            let leaf = leaf::split(&entry).unwrap();
+            let event = report::read(&leaf).unwrap().event;
+            if matches!(event, Event::Alert(_) | Event::WaiverExpired { .. } | Event::EngineProven(_)) {
+                let payload = envelope::open(std::str::from_utf8(leaf.body).unwrap()).unwrap().payload;
+                assert_eq!(said.insert(id_of(&payload), payload), None, "said twice");
+            } else if let Event::Cut(cut) = event {
+                cuts.push(cut);
+            }
+        }
+        (cuts, said)
     }
 
     /// Each size is the one that the rule of its topic gives at the instant.

@@ -80,6 +80,8 @@ impl Broker {
         let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
         self.late = late;
         let due: Vec<(Time, Vec<u8>)> = due;
-        due.into_iter().for_each(|(_, body)| self.governance.append(now, body));
+        for (_, body) in due {
+            self.governance.append(now, body);
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Node {
     fn failed(&mut self, size: u64) {
         let folded = self.core().shared().governance().size;
         assert_eq!(folded, size, "folded before it was durable");
-        self.crash(folded % 2 == 0);
+        self.crash(folded.is_multiple_of(2));
     }
 
     fn ready(&mut self, number: i64, source: &Partition) -> bool {
