@@ -347,6 +347,9 @@ impl Core {
         for (number, pending) in &mut self.pending {
             pending.release(cut.size_of(*number));
         }
+        for state in self.shared.metrics_mut().values_mut() {
+            state.forget_slots(cut.instant);
+        }
         Ok(())
     }
 

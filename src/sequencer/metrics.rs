@@ -11,6 +11,7 @@ use ledger::EntrySource;
 use serde::{Deserialize, Serialize};
 
 use super::error::{SequencerError, of};
+use crate::domain::cut::CUT_SECONDS;
 use crate::domain::envelope::hex;
 use crate::domain::leaf::{self, Header, Oversize};
 use crate::domain::metric::{self, Batch, Kind, MetricEvent, Sample, TimeFields};
@@ -38,6 +39,8 @@ pub struct MetricsChunk {
     /// (index, file, last line) of each run of a file's lines.
     pub(super) files: Vec<(u64, u64, u64)>,
     pub(super) last_time: Time,
+    /// See [`MetricsState::slots`]; the position is an index.
+    pub(super) slots: Vec<(Time, u64)>,
 }
 
 /// Makes chunks.
@@ -163,7 +166,13 @@ impl MetricsChunk {
     }
 
     fn see(&mut self, index: u64, header: &Header) {
-        self.last_time = self.last_time.max(header.time);
+        if header.time > self.last_time {
+            let slot = header.time.ceil_to_seconds(CUT_SECONDS);
+            if slot > self.last_time.ceil_to_seconds(CUT_SECONDS) {
+                self.slots.push((slot, index));
+            }
+            self.last_time = header.time;
+        }
         if let Some(offset) = header.offset {
             if self.last_offset.is_none_or(|last| last + 1 != offset) {
                 self.offsets.push((index, offset));
@@ -216,6 +225,9 @@ pub struct MetricsState {
     pub offsets: Offsets,
     /// Latest entry time.
     pub last_time: Time,
+    /// The ten seconds that entry times reached for the first time since the last cut, by their end, each with the position
+    /// that did. Stamps need not rise; where they first pass an instant is found here all the same.
+    pub(super) slots: Vec<(Time, u64)>,
 }
 
 impl MetricsState {
@@ -226,12 +238,27 @@ impl MetricsState {
         if chunk.last_offset.is_some() {
             self.offsets.last = chunk.last_offset;
         }
+        let reached = self.last_time.ceil_to_seconds(CUT_SECONDS);
+        let new = chunk.slots.iter().filter(|(slot, _)| *slot > reached);
+        self.slots.extend(new.map(|(slot, index)| (*slot, first + index)));
         self.last_time = self.last_time.max(chunk.last_time);
         self.notices += chunk.notices;
         for (index, refusal) in &chunk.refusals {
             self.refuse(first + index, refusal.code);
         }
         self.size = first + chunk.len() as u64;
+    }
+
+    /// The position of the first entry stamped after `instant`, a cut's that is after the last one.
+    pub fn first_after(&self, instant: Time) -> Option<u64> {
+        let after = self.slots.partition_point(|(slot, _)| *slot <= instant);
+        self.slots.get(after).map(|(_, position)| *position)
+    }
+
+    /// A cut was folded: what its instant covers is not asked about again.
+    pub(super) fn forget_slots(&mut self, instant: Time) {
+        let covered = self.slots.partition_point(|(slot, _)| *slot <= instant);
+        self.slots.drain(..covered);
     }
 
     fn refuse(&mut self, position: u64, code: Code) {

@@ -22,7 +22,7 @@ use crate::projection::slo::Slo;
 pub struct PastView {
     /// Governance alone.
     pub governance: Governance,
-    /// The metrics folds, up to the last cut before.
+    /// The metrics folds, up to the last cut before, where they were asked for.
     pub slo: Slo,
 }
 
@@ -44,18 +44,23 @@ impl IdIndex for Overlay {
     }
 }
 
-/// Folds `sources` (`governance`, and what metrics ledgers there are) up to `size` governance entries.
+/// Folds `sources` (`governance`, and what metrics ledgers there are) up to `size` governance entries. Without
+/// `with_metrics` no metrics record is read, and the metrics folds stay empty.
 pub fn fold_to(
     sources: &BTreeMap<String, &dyn EntrySource>,
     cache: Option<&Cache>,
     size: u64,
+    with_metrics: bool,
 ) -> Result<PastView, SequencerError> {
     let Some(governance) = sources.get("governance") else { return Ok(PastView::default()) };
     let mut view = PastView::default();
     if let Some(snapshot) = cache.and_then(|cache| cache.snapshot_before(size))
         && snapshot.matches(*governance)
     {
-        view = PastView { governance: snapshot.governance, slo: snapshot.slo };
+        view.governance = snapshot.governance;
+        if with_metrics {
+            view.slo = snapshot.slo;
+        }
     }
     let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default() };
     let mut records = LedgerRecords::new(sources);
@@ -63,6 +68,9 @@ pub fn fold_to(
     governance
         .for_each_entry(view.governance.size..size, &mut |position, entry| {
             let applied = view.governance.apply(position, entry, &mut ids);
+            if !with_metrics {
+                return ControlFlow::Continue(());
+            }
             match follow(&mut view.slo, &applied, &mut records) {
                 Ok(_) => ControlFlow::Continue(()),
                 Err(error) => {

@@ -22,6 +22,9 @@ use crate::projection::slo::Slo;
 
 pub use super::past::PastView;
 
+/// A past state: governance entries, whether with the metrics folds, the state.
+type PastKept = ((u64, bool), Arc<PastView>);
+
 /// Past states kept at hand.
 const PAST_VIEWS_MAX: usize = 8;
 
@@ -70,7 +73,7 @@ pub struct Shared {
     readers: RwLock<BTreeMap<String, Reader>>,
     /// Governance entries folded; changes wake whoever waits.
     size: watch::Sender<u64>,
-    past: Mutex<Vec<(u64, Arc<PastView>)>>,
+    past: Mutex<Vec<PastKept>>,
     cache: Option<Cache>,
     /// How the writer is.
     pub status: Status,
@@ -157,15 +160,16 @@ impl Shared {
     pub fn answer(&self, asked: &Asked, now: Time) -> Result<Result<Answer, AnswerError>, SequencerError> {
         let governance = self.governance();
         let root = self.root_at(governance.size)?;
-        let slo = matches!(asked, Asked::Slo { .. }).then(|| self.slo());
+        let slo = asked.needs_metrics().then(|| self.slo());
         Ok(answer(&View { governance: &governance, slo: slo.as_deref(), root, now: Some(now) }, asked))
     }
 
     /// Answers from the state after the first `size` governance entries.
     pub fn answer_at(&self, asked: &Asked, size: u64) -> Result<Result<Answer, AnswerError>, SequencerError> {
-        let past = self.past(size)?;
+        let past = self.past(size, asked.needs_metrics())?;
         let root = self.root_at(size)?;
-        Ok(answer(&View { governance: &past.governance, slo: Some(&past.slo), root, now: None }, asked))
+        let slo = asked.needs_metrics().then_some(&past.slo);
+        Ok(answer(&View { governance: &past.governance, slo, root, now: None }, asked))
     }
 
     /// Whether an admitted governance entry has this identity.
@@ -186,8 +190,8 @@ impl Shared {
         past::size_at(&reader, self.governance().size, time)
     }
 
-    /// The folds after the first `size` governance entries.
-    pub fn past(&self, size: u64) -> Result<Arc<PastView>, SequencerError> {
+    /// The folds after the first `size` governance entries; those of the metrics ledgers only where asked for.
+    fn past(&self, size: u64, with_metrics: bool) -> Result<Arc<PastView>, SequencerError> {
         let present = self.governance().size;
         if size == 0 || size > present {
             return Err(SequencerError::Invalid {
@@ -196,20 +200,20 @@ impl Shared {
                 reason: format!("the governance ledger has {present} entries"),
             });
         }
-        if let Some((_, view)) = self.lock_past().iter().find(|(at, _)| *at == size) {
+        if let Some((_, view)) = self.lock_past().iter().find(|(at, _)| *at == (size, with_metrics)) {
             return Ok(Arc::clone(view));
         }
         let readers = self.readers();
         let sources: BTreeMap<String, &dyn EntrySource> =
             readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
-        let view = Arc::new(past::fold_to(&sources, self.cache.as_ref(), size)?);
+        let view = Arc::new(past::fold_to(&sources, self.cache.as_ref(), size, with_metrics)?);
         let mut kept = self.lock_past();
-        kept.insert(0, (size, Arc::clone(&view)));
+        kept.insert(0, ((size, with_metrics), Arc::clone(&view)));
         kept.truncate(PAST_VIEWS_MAX);
         Ok(view)
     }
 
-    fn lock_past(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Arc<PastView>)>> {
+    fn lock_past(&self) -> std::sync::MutexGuard<'_, Vec<PastKept>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

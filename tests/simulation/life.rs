@@ -30,7 +30,6 @@ struct Life {
     node: Node,
     follower: Node,
     commands: Vec<(String, Role, String, Request)>,
-    stepped_back: bool,
 }
 
 /// Lives one life; the number of cuts and alerts in it.
@@ -70,7 +69,7 @@ impl Life {
         let policy = Policy { revision: 1, min_samples: 1, rules, ..Policy::default() };
         let sealed = node.core().policy_sealed(&policy).unwrap().unwrap();
         broker.governance.append(start, sealed.into_bytes());
-        let mut life = Self { random, broker, clock, stamp, node, follower, commands: Vec::new(), stepped_back: false };
+        let mut life = Self { random, broker, clock, stamp, node, follower, commands: Vec::new() };
         for (name, role) in [("fin", Role::Finance), ("call", Role::Oncall)] {
             let token_sha256 = envelope::hex(&[name.as_bytes()[0]; 32]);
             life.ask(
@@ -126,9 +125,7 @@ impl Life {
         match self.random.below(24) {
             0 => self.broker.metrics[number].unreachable ^= true,
             1 => {
-                let skew = 500 * i64::try_from(self.random.below(4)).unwrap() - 1_500;
-                self.stepped_back |= skew < self.broker.metrics[number].skew_ms;
-                self.broker.metrics[number].skew_ms = skew;
+                self.broker.metrics[number].skew_ms = 500 * i64::try_from(self.random.below(4)).unwrap() - 1_500;
             }
             2 if count < 3 => self.broker.metrics.push(Partition::default()),
             3 => {
@@ -389,10 +386,6 @@ impl Life {
                     log[usize::try_from(leaf::split(&entry).unwrap().header.offset.unwrap()).unwrap()].clone()
                 };
                 let (stamped, grace) = (self.stamp == Stamp::LogAppend, 2);
-                // Stamps that went back have no single place where an instant falls.
-                if stamped && self.stepped_back {
-                    continue;
-                }
                 for position in floor..listed.size {
                     assert!(!stamped || record(position).stamp <= cut.instant, "counted before its time");
                 }

@@ -253,7 +253,7 @@ impl Node {
         }
         let sources: BTreeMap<String, &dyn EntrySource> =
             readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
-        let afresh = fold_to(&sources, None, readers["governance"].size()).unwrap();
+        let afresh = fold_to(&sources, None, readers["governance"].size(), true).unwrap();
         assert_eq!(shared.governance().digest(), afresh.governance.digest(), "governance");
         assert_eq!(
             serde_json::to_string(&*shared.slo()).unwrap(),

@@ -1,7 +1,6 @@
 //! Ledgers on this machine: a data directory, opened without a lock, or an export, believed only as far as its key reaches.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use super::{AsOf, Keys, Reply};
 use crate::cli::error::CliError;
 use crate::clock::Clock;
 use crate::projection::answers::{Asked, View, answer};
-use crate::projection::governance::Governance;
-use crate::projection::ids::MemoryIds;
 use crate::sequencer::{Cache, DataDir, PastView, fold_to, metrics_number, size_at};
 
 /// How often a cache that another reading command holds is asked for again, and how long in between.
@@ -104,18 +101,10 @@ impl Files {
         }
     }
 
-    /// The folds up to `size`; those of the metrics ledgers only where they are needed, or at hand in a snapshot.
+    /// The folds up to `size`; those of the metrics ledgers only where they are needed.
     pub(crate) fn fold(&self, size: u64, with_metrics: bool) -> Result<PastView, CliError> {
-        if with_metrics || self.cache.is_some() {
-            let sources = self.ledgers.iter().map(|(name, source)| (name.clone(), source.as_ref())).collect();
-            return Ok(fold_to(&sources, self.cache.as_ref(), size)?);
-        }
-        let (mut governance, mut ids) = (Governance::default(), MemoryIds::default());
-        self.ledger("governance")?.for_each_entry(0..size, &mut |position, entry| {
-            governance.apply(position, entry, &mut ids);
-            ControlFlow::Continue(())
-        })?;
-        Ok(PastView { governance, ..PastView::default() })
+        let sources = self.ledgers.iter().map(|(name, source)| (name.clone(), source.as_ref())).collect();
+        Ok(fold_to(&sources, self.cache.as_ref(), size, with_metrics)?)
     }
 
     /// Answers a question.
@@ -125,7 +114,7 @@ impl Files {
 
     /// Answers a question about the first `size` governance entries.
     pub(crate) fn ask_at(&self, asked: &Asked, size: u64, present: bool) -> Result<Reply, CliError> {
-        let needs_metrics = matches!(asked, Asked::Slo { .. });
+        let needs_metrics = asked.needs_metrics();
         if needs_metrics && !self.names().any(|name| metrics_number(name).is_some()) {
             return Err(crate::projection::answers::AnswerError::NoMetrics.into());
         }

@@ -154,10 +154,13 @@ impl Sizes {
         // The order matters: what is durable by now was read before the end was compared.
         let end = progress.end();
         let next = progress.next();
-        let size = reader.size();
         match self.stamp {
             Stamp::LogAppend => {
-                let at = partition_point(reader, floor..size, |header| header.time <= instant)?;
+                let (size, after) = {
+                    let metrics = self.shared.metrics();
+                    metrics.get(&number).map_or((floor, None), |state| (state.size, state.first_after(instant)))
+                };
+                let at = after.unwrap_or(size).clamp(floor, size.max(floor));
                 let at_end =
                     end.is_some_and(|end| end.asked_at >= instant.plus_seconds(GRACE_SECONDS) && next >= end.offset);
                 Ok((at < size || at_end).then_some(at))
@@ -167,7 +170,7 @@ impl Sizes {
                     draft.ends.entry(number).or_insert(end.offset);
                 }
                 let Some(end) = draft.ends.get(&number).copied().filter(|end| next >= *end) else { return Ok(None) };
-                partition_point(reader, floor..size, |header| header.offset.is_some_and(|offset| offset < end))
+                partition_point(reader, floor..reader.size(), |header| header.offset.is_some_and(|offset| offset < end))
                     .map(Some)
             }
         }

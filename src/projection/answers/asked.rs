@@ -112,6 +112,11 @@ pub struct AskedError {
 }
 
 impl Asked {
+    /// Whether the answer rests on the metrics folds; every other one on governance alone.
+    pub const fn needs_metrics(&self) -> bool {
+        matches!(self, Self::Slo { .. })
+    }
+
     /// The path and query that ask this.
     pub fn path(&self) -> String {
         let stack = |name: &str, what: &str, pairs: &[(&str, Option<&str>)]| {
