@@ -23,8 +23,8 @@ mod types;
 mod write;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::http::{Method, Uri};
@@ -33,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::domain::legacy_signature::Secret;
 use crate::domain::principal::token_sha256;
+use crate::notify::{Deliveries, DeliveriesAnswer};
 use crate::sequencer::Handle;
 use meters::Meters;
 pub use openapi::openapi;
@@ -100,6 +101,8 @@ struct Inner {
     backfills: Arc<Semaphore>,
     meters: Meters,
     stopping: watch::Sender<bool>,
+    /// Set once, where this node tells anybody.
+    deliveries: OnceLock<Deliveries>,
 }
 
 impl ApiState {
@@ -115,9 +118,21 @@ impl ApiState {
             backfills: Arc::new(Semaphore::new(1)),
             meters: Meters::new(),
             stopping,
+            deliveries: OnceLock::new(),
             handle,
             config,
         }))
+    }
+
+    /// Shows what a notifier did at `/v1/deliveries`.
+    pub fn show_deliveries(&self, deliveries: Deliveries) {
+        // Set at start alone; a second notifier would be a defect of the caller, and the first one stays.
+        let _ = self.0.deliveries.set(deliveries);
+    }
+
+    fn deliveries(&self) -> DeliveriesAnswer {
+        let endpoints = self.0.deliveries.get().map(Deliveries::endpoints).unwrap_or_default();
+        DeliveriesAnswer { endpoints, size: self.handle().shared().governance().size }
     }
 
     pub(crate) fn handle(&self) -> &Handle {

@@ -13,6 +13,7 @@ use crate::domain::legacy_signature::Secret;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
 use crate::ingest::kafka::KafkaConfig;
+use crate::notify::NotifyConfig;
 
 /// Where data lies unless said otherwise.
 pub const DATA_DEFAULT: &str = "./govledger-data";
@@ -39,6 +40,9 @@ pub struct Config {
     /// How Kafka is reached, for a data directory that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaConfig>,
+    /// Whom to tell what the ledger decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<NotifyConfig>,
 }
 
 /// Bounds of the API; what is beyond them is refused, or told to come again.
@@ -78,6 +82,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
             kafka: None,
+            notify: None,
         }
     }
 }
@@ -253,7 +258,7 @@ mod tests {
             .map(|line| line.strip_prefix("#: ").unwrap_or(line))
             .fold(String::new(), |all, line| all + line + "\n");
         let full: Config = toml::from_str(&commented).unwrap();
-        assert!(full.kafka.is_some() && full.policy.is_some());
+        assert!(full.kafka.is_some() && full.policy.is_some() && full.notify.is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod ingest;
+pub mod notify;
 pub mod projection;
 pub mod sequencer;
 mod web;

@@ -13,10 +13,10 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("projection", &["domain"]),
     ("sequencer", &["clock", "domain", "projection"]),
     ("ingest", &["clock", "domain", "projection", "sequencer"]),
-    ("api", &["clock", "domain", "projection", "sequencer", "ingest", "web"]),
+    ("api", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "web"]),
     ("web", &["api", "domain", "projection", "sequencer"]),
-    ("config", &["clock", "domain", "projection", "sequencer", "ingest", "api"]),
-    ("cli", &["clock", "config", "domain", "projection", "sequencer", "ingest", "api", "web"]),
+    ("config", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "api"]),
+    ("cli", &["clock", "config", "domain", "projection", "sequencer", "ingest", "notify", "api", "web"]),
     ("notify", &["clock", "domain", "projection", "sequencer"]),
 ];
 

@@ -10,6 +10,7 @@ use super::ApiState;
 use super::problem::{Kind, Problem};
 use super::types::MetricsRejected;
 use crate::domain::time::Time;
+use crate::notify::DeliveriesAnswer;
 use crate::projection::answers::{Answer, AsOf, Asked};
 use crate::projection::governance::Rejected;
 use crate::sequencer::{judge, metrics_number};
@@ -187,6 +188,11 @@ fn metrics_rejected(
         asked: format!("/v1/rejected?ledger={name}{cursor}&limit={limit}"),
         as_of: present(state)?,
     })
+}
+
+/// `/v1/deliveries`: what this node told the outside, and what did not arrive.
+pub(crate) async fn deliveries(State(state): State<ApiState>) -> Json<DeliveriesAnswer> {
+    Json(state.deliveries())
 }
 
 /// A record too large for an entry, by the SHA-256 that its entry states.

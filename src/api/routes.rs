@@ -171,6 +171,13 @@ pub(crate) static ROUTES: &[Route] = &[
         || get(read::rejected),
     ),
     read(
+        "/v1/deliveries",
+        "",
+        Content::Json("DeliveriesAnswer"),
+        "What this node told Alertmanager and webhooks, and what did not arrive",
+        || get(read::deliveries),
+    ),
+    read(
         "/v1/entries",
         "ledger type stack from to after limit",
         Content::Json("EntriesAnswer"),

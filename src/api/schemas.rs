@@ -22,6 +22,7 @@ use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered};
 use crate::domain::policy::Policy;
 use crate::domain::settings::{MetricsSettings, Settings};
 use crate::ingest::file::Report;
+use crate::notify::DeliveriesAnswer;
 use crate::projection::answers as a;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -61,6 +62,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<EntryAnswer>(generator);
     add::<MetricsRejected>(generator);
     add::<StreamEvent>(generator);
+    add::<DeliveriesAnswer>(generator);
     add::<EventsReply>(generator);
     add::<MetricsReply>(generator);
     add::<Report>(generator);
@@ -193,6 +195,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-backups.json", answer::<a::BackupsAnswer>()),
         ("answer-command.json", answer::<a::CommandAnswer>()),
         ("answer-rejected.json", answer::<a::RejectedAnswer>()),
+        ("answer-deliveries.json", whole::<DeliveriesAnswer>()),
         ("answer-entries.json", whole::<EntriesAnswer>()),
         ("answer-entry.json", whole::<EntryAnswer>()),
         ("answer-events.json", whole::<EventsReply>()),

@@ -21,6 +21,7 @@ use crate::config::{Config, LogConfig};
 use crate::domain::policy::Policy;
 use crate::domain::settings::SourceSettings;
 use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
+use crate::notify::Notifier;
 use crate::sequencer::{Core, DataDir, Handle, Options as WriterOptions, Running, new_token, start, write_durably};
 
 /// How long tasks that are still under way may take at the end.
@@ -82,7 +83,7 @@ fn service(config: &Config, follower: bool) -> Outcome {
     let running = start(core, writer)?;
     let served = runtime.block_on(async {
         let (handle, intake) = intake(config, &data_dir, &running, follower, policy)?;
-        let served = listen(config, handle, &data_dir, intake.ended.clone()).await;
+        let served = listen(config, handle, &data_dir, intake.ended.clone(), !follower).await;
         intake.end().await?;
         served
     });
@@ -147,6 +148,7 @@ async fn listen(
     handle: Handle,
     data_dir: &DataDir,
     ended: watch::Receiver<bool>,
+    tells: bool,
 ) -> Result<(), CliError> {
     let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
         CliError::new(
@@ -157,7 +159,14 @@ async fn listen(
     let address = listener.local_addr().map_err(CliError::failed)?;
     let url = format!("http://{}", reachable(address));
     let token = new_token()?;
+    // A follower only consumes and checks: it tells nobody.
+    let notify = config.notify.as_ref().filter(|_| tells);
+    let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
+    let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
     let state = ApiState::new(handle, config.api(address), Some(token.clone()));
+    if let Some(notifier) = &notifier {
+        state.show_deliveries(notifier.deliveries().clone());
+    }
     let file = ServiceFile::path(data_dir.root());
     let found = ServiceFile { url: url.clone(), token };
     write_durably(&file, &serde_json::to_vec_pretty(&found)?, 0o600)?;
@@ -165,6 +174,9 @@ async fn listen(
     let served = serve(listener, state, until_stopped(file.clone(), ended)).await;
     // Where the server ended by itself the file is still there.
     let _ = std::fs::remove_file(&file);
+    if let Some(notifier) = notifier {
+        notifier.stop();
+    }
     served.map_err(CliError::failed)
 }
 
