@@ -8,6 +8,7 @@ mod ask;
 mod bench;
 mod check_answer;
 mod decide;
+mod deliveries;
 mod demo;
 mod entries;
 mod error;
@@ -72,6 +73,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),
         Task::ConfirmHole(hole) => decide::hole(&place, &options, hole),
         Task::Token { task } => decide::token(&place, &options, task),
+        Task::Deliveries => deliveries::run(&place, &options),
         Task::Policy { task } => policy::run(&place, &options, task),
         Task::Prove(prove) => prove::prove(&place, &options, &prove),
         Task::CheckProof(check) => prove::check(&place, &options, &check),

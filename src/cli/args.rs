@@ -140,6 +140,8 @@ pub(crate) enum Task {
         #[command(subcommand)]
         task: TokenTask,
     },
+    /// What was told to Alertmanager and webhooks, and what did not arrive; exit 1 where something never will
+    Deliveries,
     /// Thresholds, windows and limits: show those in force, check a file
     Policy {
         #[command(subcommand)]

@@ -31,6 +31,12 @@ pub(crate) struct PrometheusParts {
     pub(crate) amtool: PathBuf,
 }
 
+/// A Python that has the `standardwebhooks` and `cryptography` packages.
+#[derive(Debug, Clone)]
+pub(crate) struct WebhookParts {
+    pub(crate) python: PathBuf,
+}
+
 /// A Chromium and the packages that drive it.
 #[derive(Debug, Clone)]
 pub(crate) struct BrowserParts {
@@ -88,6 +94,12 @@ pub(crate) fn prometheus() -> Option<PrometheusParts> {
     let there =
         [&found.promtool, &found.prometheus, &found.alertmanager, &found.amtool].iter().all(|path| path.exists());
     there.then_some(found).or_else(|| skip("prometheus"))
+}
+
+pub(crate) fn webhooks() -> Option<WebhookParts> {
+    let python = directory().join("webhooks/bin/python");
+    let there = directory().join("webhooks/stamp").exists() && python.exists();
+    there.then_some(WebhookParts { python }).or_else(|| skip("webhooks"))
 }
 
 pub(crate) fn browser() -> Option<BrowserParts> {
