@@ -130,20 +130,20 @@ fn a_burst_of_a_thousand_alerts_survives_kill_9() {
     });
 
     // Every signature held, and what was told twice carries one id.
-    let received = receiver.received("/ok");
+    let messages = receiver.received("/ok");
     let mut ids: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for line in &received {
+    for line in &messages {
         assert_eq!(line["error"], Value::Null, "{line}");
         let position = line["message"]["data"]["position"].as_u64().unwrap();
         ids.entry(position).or_default().insert(line["id"].as_str().unwrap().to_owned());
     }
     assert!(ids.values().all(|ids| ids.len() == 1), "{ids:?}");
     assert_eq!(ids.values().flatten().collect::<BTreeSet<_>>().len(), ids.len(), "an id stands for one entry");
-    eprintln!("{} messages for {} entries; killed after {cut_short:?} alerts", received.len(), ids.len());
+    eprintln!("{} messages for {} entries; killed after {cut_short:?} alerts", messages.len(), ids.len());
 
     let alert = &alertmanager.alerts()[0];
     assert_eq!(alert["labels"]["severity"], "finance", "{alert:#}");
-    assert_eq!(alert["annotations"]["threshold"], "0.1", "{alert:#}");
+    assert_eq!(alert["annotations"]["threshold"], "0.10", "{alert:#}");
     assert!(alert["annotations"]["evidence"].as_str().unwrap().contains("/v1/entries/governance/"), "{alert:#}");
     let data = scratch.join("data");
     let shown = govledger(&["--data", data.to_str().unwrap(), "--json", "deliveries"]).expect(0).json();

@@ -131,7 +131,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation())
 }
 
-/// Global unicast is 2000::/3; of it, documentation and the protocol ranges (with Teredo) are nobody's.
+/// Global unicast is `2000::/3`; of it, documentation and the protocol ranges (with Teredo) are nobody's.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let reserved = segments[0] == 0x2001 && (segments[1] < 0x200 || segments[1] == 0xdb8);

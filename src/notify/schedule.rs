@@ -8,7 +8,7 @@ use crate::domain::time::{MICROS_PER_SECOND, Time};
 const RETRY_AFTER_SECONDS_MAX: i64 = 86_400;
 /// The first and the longest pause after failures in a row.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// The pause after `failures` in a row: doubled each time, up to a minute.
 pub(super) fn pause(failures: u32) -> Duration {
@@ -18,12 +18,11 @@ pub(super) fn pause(failures: u32) -> Duration {
 /// When a receiver wants to be asked again: seconds, or an HTTP date.
 pub(super) fn retry_after(text: &str, now: Time) -> Option<Time> {
     let text = text.trim();
-    let seconds = match text.parse::<i64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?;
-            (date.timestamp().as_microsecond() - now.micros()).div_euclid(MICROS_PER_SECOND) + 1
-        }
+    let seconds = if let Ok(seconds) = text.parse::<i64>() {
+        seconds
+    } else {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?;
+        (date.timestamp().as_microsecond() - now.micros()).div_euclid(MICROS_PER_SECOND) + 1
     };
     Some(now.plus_seconds(seconds.clamp(0, RETRY_AFTER_SECONDS_MAX)))
 }

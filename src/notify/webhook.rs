@@ -24,6 +24,8 @@ use crate::sequencer::Handle;
 const PENDING_MAX: usize = 1_000;
 /// Entries read at once.
 const BLOCK: u64 = 256;
+/// How long an entry that cannot be read is left alone.
+const UNREADABLE_SECONDS: i64 = 60;
 /// How often the ledger is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Changes after which the state is kept, and the longest time that it is not: what a crash repeats at the most.
@@ -163,20 +165,25 @@ impl Worker {
 
     /// Tries a message again that was set aside.
     fn again(&mut self, pending: Pending, now: Time) {
+        self.unkept += 1;
         let entry = self.handle.shared().reader("governance").and_then(|reader| reader.entry(pending.position).ok());
+        let Some(entry) = entry else {
+            // What cannot be read now is not lost: it stays, and is looked for again.
+            tracing::error!(endpoint = self.endpoint.name, position = pending.position, "notify.unreadable");
+            self.kept.pending.push(Pending { due: now.plus_seconds(UNREADABLE_SECONDS), ..pending });
+            return;
+        };
         let message = {
             let governance = self.handle.shared().governance();
-            entry.and_then(|entry| self.selection.message(&governance, pending.position, &entry, now))
+            self.selection.message(&governance, pending.position, &entry, now)
         };
-        self.unkept += 1;
-        match message {
-            Some(message) => {
-                if !self.attempt(&message, pending.attempts + 1, now) {
-                    self.kept.pending.push(pending);
-                }
-            }
+        let Some(message) = message else {
             // The configuration was changed, and this endpoint is no longer told of it.
-            None => tracing::info!(endpoint = self.endpoint.name, position = pending.position, "notify.deselected"),
+            tracing::info!(endpoint = self.endpoint.name, position = pending.position, "notify.deselected");
+            return;
+        };
+        if !self.attempt(&message, pending.attempts + 1, now) {
+            self.kept.pending.push(pending);
         }
     }
 
@@ -240,7 +247,7 @@ impl Worker {
         match self.keeper.store(&mut self.kept) {
             Ok(()) => (self.unkept, self.kept_at) = (0, monotonic()),
             Err(error) => {
-                tracing::error!(endpoint = self.endpoint.name, %error, "notify.unkept: a start repeats messages")
+                tracing::error!(endpoint = self.endpoint.name, %error, "notify.unkept: a start repeats messages");
             }
         }
         self.show();
