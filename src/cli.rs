@@ -25,6 +25,7 @@ mod serve;
 mod show;
 mod source;
 mod verify;
+mod waiver_ask;
 
 use std::process::ExitCode;
 

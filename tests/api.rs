@@ -18,3 +18,5 @@ mod pages;
 mod reads;
 #[path = "api/schemas.rs"]
 mod schemas;
+#[path = "api/spend.rs"]
+mod spend;

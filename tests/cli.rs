@@ -134,6 +134,41 @@ fn a_fresh_directory_takes_lines_from_standard_input() {
 }
 
 #[test]
+fn a_waiver_is_asked_for_from_what_the_alert_knows() {
+    let bench = Bench::empty();
+    let token = bench.data("../admin.token");
+    bench.run(&["init", "--node", "test", "--token-out", &token]).exits(0);
+    let line = |engine: &str| {
+        format!(
+            "{{\"event\":\"llm.request\",\"operation\":\"judge\",\"model\":\"m9\",\"engine_hash\":\"{engine}\",\"quantisation\":\"w4a8\",\"schema_id\":null,\"duration_ms\":1.0,\"cost_usd\":0.35,\"recorded_at\":\"2026-01-01T00:00:00Z\"}}\n"
+        )
+    };
+    bench.run_with(&["ingest", "-", "--time", "recorded"], &(line("e") + &line("e"))).exits(0);
+    let alerts = bench.json(&["alerts", "--state", "firing"]);
+    let alerts = alerts.as_array().unwrap();
+    let alert = alerts.iter().find(|alert| alert["rule"] == "cost_per_request" && alert["stack"] == "m9").unwrap();
+    let id = alert["id"].as_str().unwrap();
+    let ask = |id: &str| {
+        let words = ["waivers", "request", "--justification", "j", "--mitigation", "m", "--from-alert"];
+        let args: Vec<&str> = words
+            .into_iter()
+            .chain([id, "--expires", "2999-01-01T00:00:00Z", "--token-file", &token, "--json"])
+            .collect();
+        bench.run(&args)
+    };
+    ask("none").exits(2).says("no alert \"none\" fires now");
+    let asked: serde_json::Value = serde_json::from_str(&ask(id).exits(0).out).unwrap();
+    let scope = bench.json(&["waivers", "show", asked["waiver"].as_str().unwrap()])["scope"].clone();
+    assert_eq!(
+        (scope["rule"].as_str(), scope["stack"].as_str(), scope["engine_hash"].as_str()),
+        (Some("cost_per_request"), Some("m9"), Some("e"))
+    );
+    assert_eq!(alert["proposal"], serde_json::json!({ "cap_usd": "336", "expires": "2026-01-08T00:00:00Z" }));
+    assert_eq!(scope["expires"], "2999-01-01T00:00:00Z", "what is given goes before what is proposed");
+    assert_eq!(scope["cap_usd"], "336", "twice 0.25 USD in a quarter of an hour, for a week");
+}
+
+#[test]
 fn waivers_are_decided_without_a_service() {
     let bench = Bench::demo();
     let ask = [

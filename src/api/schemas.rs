@@ -18,7 +18,7 @@ use super::types::{
 };
 use crate::domain::command::{Command, HoleConfirm, IncidentOpen, PrincipalEnroll, WaiverScope};
 use crate::domain::cut::Cut;
-use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered};
+use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
 use crate::domain::policy::Policy;
 use crate::domain::settings::{MetricsSettings, Settings};
 use crate::ingest::file::Report;
@@ -168,6 +168,9 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("saying-engine-proven.json", whole::<EngineProven>()),
         ("saying-policy-revised.json", whole::<Policy>()),
         ("saying-file-registered.json", whole::<FileRegistered>()),
+        ("saying-waiver-spend.json", whole::<WaiverSpend>()),
+        ("saying-waiver-exhausted.json", whole::<WaiverExhausted>()),
+        ("saying-waiver-expiring.json", whole::<WaiverExpiring>()),
         ("command.json", whole::<Command>()),
         ("settings-governance.json", whole::<Settings>()),
         ("settings-metrics.json", whole::<MetricsSettings>()),

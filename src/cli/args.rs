@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverTask};
+pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverAsk, WaiverTask};
 pub(crate) use read::Read;
 
 use super::source::{AsOf, Place};

@@ -11,7 +11,7 @@ use super::source::{Client, Place, Source};
 use crate::config::Config;
 use crate::domain::command::{
     EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request,
-    WaiverDecision, WaiverScope,
+    WaiverDecision,
 };
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
@@ -28,20 +28,10 @@ pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>
     let (request, key) = match task {
         WaiverTask::List { stack, past } => return super::ask::answer(place, options, &Asked::Waivers { stack }, past),
         WaiverTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Waiver { id }, past),
-        WaiverTask::Request(ask) => (
-            Request::WaiverRequest(WaiverScope {
-                rule: ask.rule,
-                stack: ask.stack,
-                engine_hash: ask.engine,
-                justification: ask.justification,
-                mitigation_plan: ask.mitigation,
-                cap_usd: ask.cap_usd,
-                starts: ask.starts,
-                expires: ask.expires,
-                ticket: ask.ticket,
-            }),
-            ask.key,
-        ),
+        WaiverTask::Request(ask) => {
+            let key = ask.key.clone();
+            (Request::WaiverRequest(super::waiver_ask::scope(place, ask)?), key)
+        }
         WaiverTask::Approve { id, scope_sha256, reason, key } => {
             let scope = match scope_sha256 {
                 Some(scope) => Some(scope),
@@ -57,6 +47,12 @@ pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>
 
 /// The scope of a waiver as it stands: what an approval without `--scope-sha256` is over.
 fn seen_scope(place: &Place, id: &str) -> Result<Option<String>, CliError> {
+    let asked = Asked::Waiver { id: id.to_owned() };
+    Ok(read_to_decide(place, &asked)?["scope_sha256"].as_str().map(str::to_owned))
+}
+
+/// An answer that a decision needs first.
+pub(super) fn read_to_decide(place: &Place, asked: &Asked) -> Result<Value, CliError> {
     let place = Place { export: None, ..place.clone() };
     let source = match place.open()? {
         // Whoever decides may read, with the same token.
@@ -66,7 +62,7 @@ fn seen_scope(place: &Place, id: &str) -> Result<Option<String>, CliError> {
         }),
         files @ Source::Files(_) => files,
     };
-    Ok(source.ask(&Asked::Waiver { id: id.to_owned() }, None)?.body["scope_sha256"].as_str().map(str::to_owned))
+    Ok(source.ask(asked, None)?.body)
 }
 
 /// `incidents`.

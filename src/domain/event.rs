@@ -3,6 +3,7 @@
 //! In scope: the types that projections fold. Out of scope: their dialects on the wire ([`super::report`]), whether an entry
 //! counts ([`super::command`] and the governance fold).
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -148,8 +149,74 @@ pub enum Event {
         /// Since when there is no cover.
         expired: Time,
     },
+    /// What one cut brought under a waiver of cost.
+    WaiverSpend(WaiverSpend),
+    /// A waiver's cap is reached.
+    WaiverExhausted(WaiverExhausted),
+    /// A waiver nears its end or its cap.
+    WaiverExpiring(WaiverExpiring),
     /// Something that somebody asked for.
     Command(Box<Command>),
+}
+
+/// What the records of one cut cost under a waiver of `cost_per_request`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverSpend {
+    /// The waiver.
+    pub waiver: String,
+    /// The cut.
+    pub instant: Time,
+    /// Covered requests above the threshold in force at this cut.
+    pub requests_over: u64,
+    /// Covered requests that carry no price, so that nobody knows whether they are above it.
+    pub unpriced: u64,
+    /// Sum of cost less threshold over the requests above it: what counts against the cap.
+    #[schemars(with = "String")]
+    pub excess_usd: Decimal,
+    /// Sum of the cost of the same requests.
+    #[schemars(with = "String")]
+    pub gross_usd: Decimal,
+}
+
+/// A waiver's cap is reached: it covers nothing from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverExhausted {
+    /// The waiver.
+    pub waiver: String,
+    /// The cut at which the excess reached the cap.
+    pub instant: Time,
+    /// The whole excess by then.
+    #[schemars(with = "String")]
+    pub excess_usd: Decimal,
+}
+
+/// What a waiver nears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Nearing {
+    /// Its end, seven days ahead.
+    Time,
+    /// Its cap, four fifths of it spent.
+    Cap,
+}
+
+/// A waiver nears its end or its cap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverExpiring {
+    /// The waiver.
+    pub waiver: String,
+    /// The cut at which it was seen.
+    pub instant: Time,
+    /// What it nears.
+    pub reason: Nearing,
+    /// When it ends in any case.
+    pub expires: Time,
+    /// The excess so far.
+    #[schemars(with = "String")]
+    pub excess_usd: Decimal,
 }
 
 /// A backup as it was reported.

@@ -15,8 +15,8 @@ use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
 pub use lists::{
-    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer,
-    RejectedAnswer, SloAnswer, WaiverAnswer, WaiverRow, WaiversAnswer,
+    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer, OurAlert,
+    RejectedAnswer, SloAnswer, WaiverAnswer, WaiverProposal, WaiverRow, WaiversAnswer,
 };
 pub use stack::{
     LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,

@@ -21,7 +21,7 @@ use super::timeline::Timeline;
 use super::waivers::Waivers;
 use crate::domain::command::{Command, Request};
 use crate::domain::cut::Cut;
-use crate::domain::event::{About, Event, FileRegistered};
+use crate::domain::event::{About, Event, FileRegistered, WaiverExhausted, WaiverExpiring};
 use crate::domain::leaf;
 use crate::domain::offsets::Offsets;
 use crate::domain::policy::Policy;
@@ -59,6 +59,8 @@ pub struct Applied {
     pub about: About,
     /// What happened, where it could be read.
     pub event: Option<Event>,
+    /// The rules version in force.
+    pub rules_version: u32,
 }
 
 /// A refused entry, for the `rejected` view.
@@ -194,7 +196,11 @@ impl Governance {
                 });
             }
         }
-        Applied { position, time, verdict, about, event }
+        Applied { position, time, verdict, about, event, rules_version: self.rules_version() }
+    }
+
+    fn rules_version(&self) -> u32 {
+        self.settings.as_ref().map_or(0, |settings| settings.rules_version)
     }
 
     /// Entry 0: the settings.
@@ -218,7 +224,7 @@ impl Governance {
                 Verdict::Admitted
             }
         };
-        Applied { position: 0, time, verdict, about, event: None }
+        Applied { position: 0, time, verdict, about, event: None, rules_version: self.rules_version() }
     }
 
     /// The verdict over a readable entry. Claims its id where it is admitted.
@@ -272,6 +278,9 @@ impl Governance {
                 | Event::PolicyRevised(_)
                 | Event::FileRegistered(_)
                 | Event::WaiverExpired { .. }
+                | Event::WaiverSpend(_)
+                | Event::WaiverExhausted(_)
+                | Event::WaiverExpiring(_)
         );
         if is_report {
             self.last_report = time;
@@ -296,6 +305,9 @@ impl Governance {
                 self.files.insert(file.file, file.clone());
             }
             Event::WaiverExpired { waiver, expired } => self.waivers.expire(waiver, *expired),
+            Event::WaiverSpend(spend) => self.waivers.spend(spend),
+            Event::WaiverExhausted(exhausted) => self.waivers.exhaust(&exhausted.waiver, exhausted.instant),
+            Event::WaiverExpiring(expiring) => self.waivers.warn(&expiring.waiver, expiring.reason),
             Event::WaiverReported { waiver_id, owner, justification, expires } => {
                 self.waivers.report(
                     position,
@@ -350,7 +362,11 @@ impl Governance {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most events are about nothing but their stack")]
     fn remember(&mut self, position: u64, time: Time, about: &About, event: &Event) {
         let (subject, stack) = match event {
-            Event::WaiverExpired { waiver, .. } => {
+            // One at each cut: the sums stand at the waiver.
+            Event::WaiverSpend(_) => return,
+            Event::WaiverExpired { waiver, .. }
+            | Event::WaiverExhausted(WaiverExhausted { waiver, .. })
+            | Event::WaiverExpiring(WaiverExpiring { waiver, .. }) => {
                 (Some(waiver.clone()), self.waivers.get(waiver).map(|waiver| waiver.stack.clone()))
             }
             Event::Command(command) => self.subject(position, &command.request),

@@ -29,10 +29,12 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::stacks::Stacks;
+use super::waivers::{Said, Waivers};
 use crate::domain::command::Request;
 use crate::domain::event::{Alert, EngineProven, Event};
 use crate::domain::metric::{Figures, Sample};
 use crate::domain::policy::{Policy, StackPolicy};
+use crate::domain::settings::RULES_METERED;
 use crate::domain::time::Time;
 
 use state::Series;
@@ -65,6 +67,8 @@ pub enum Finding {
     Resolved(AlertDraft),
     /// An engine has had its ninetieth latency verdict in this stint.
     Proven(EngineProven),
+    /// What became of a waiver.
+    Waiver(Said),
 }
 
 /// An alert as it is to be recorded, with the exact figures.
@@ -140,6 +144,10 @@ pub struct Slo {
     stacks: Stacks,
     policy: Policy,
     facts: VecDeque<Fact>,
+    /// Waivers as of the last cut, with what was spent under them by then: the entries that say so come later.
+    waivers: Waivers,
+    /// Whether the ledger's rules meter spend. See [`crate::domain::settings::RULES_METERED`].
+    metered: bool,
     /// The cuts that a window may begin at, oldest first, and the last one.
     marks: VecDeque<Mark>,
     /// Whether records from before the first mark have left the windows.
@@ -157,6 +165,16 @@ impl Slo {
         if concerns(event) {
             self.facts.push_back(Fact { position, time, stack: stack.map(str::to_owned), event: event.clone() });
         }
+    }
+
+    /// Begins to follow the rules of a ledger: its first entry names their version.
+    pub const fn begin(&mut self, rules_version: u32) {
+        self.metered = rules_version >= RULES_METERED;
+    }
+
+    /// The waivers as of the last cut.
+    pub const fn waivers(&self) -> &Waivers {
+        &self.waivers
     }
 
     /// The last cut at which every partition could be read.
@@ -180,7 +198,7 @@ impl Slo {
     }
 }
 
-/// Whether the rules depend on it: what moves stints, warm-ups and judgements of engines, and the policy.
+/// Whether the rules depend on it: what moves stints, warm-ups and judgements of engines, waivers, and the policy.
 fn concerns(event: &Event) -> bool {
     match event {
         Event::EnginePublished { .. }
@@ -189,7 +207,16 @@ fn concerns(event: &Event) -> bool {
         | Event::RollbackCompleted { .. }
         | Event::PolicyRevised(_) => true,
         Event::Command(command) => {
-            matches!(command.request, Request::EngineCondemn(_) | Request::EngineReinstate(_) | Request::EngineAdopt(_))
+            matches!(
+                command.request,
+                Request::EngineCondemn(_)
+                    | Request::EngineReinstate(_)
+                    | Request::EngineAdopt(_)
+                    | Request::WaiverRequest(_)
+                    | Request::WaiverApprove(_)
+                    | Request::WaiverRefuse(_)
+                    | Request::WaiverRevoke(_)
+            )
         }
         Event::BackupRecorded(_)
         | Event::BackupVerified { .. }
@@ -200,7 +227,10 @@ fn concerns(event: &Event) -> bool {
         | Event::Alert(_)
         | Event::EngineProven(_)
         | Event::FileRegistered(_)
-        | Event::WaiverExpired { .. } => false,
+        | Event::WaiverExpired { .. }
+        | Event::WaiverSpend(_)
+        | Event::WaiverExhausted(_)
+        | Event::WaiverExpiring(_) => false,
     }
 }
 

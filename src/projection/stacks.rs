@@ -144,7 +144,10 @@ impl Stacks {
             | Event::Alert(_)
             | Event::PolicyRevised(_)
             | Event::FileRegistered(_)
-            | Event::WaiverExpired { .. } => {}
+            | Event::WaiverExpired { .. }
+            | Event::WaiverSpend(_)
+            | Event::WaiverExhausted(_)
+            | Event::WaiverExpiring(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::command::Request;
-use crate::domain::event::{About, AlertState, Event};
+use crate::domain::event::{About, AlertState, Event, Nearing};
 use crate::domain::time::Time;
 
 /// One line of a timeline.
@@ -167,8 +167,17 @@ pub fn summary(about: &About, event: &Event) -> String {
             format!("engine {} proven: 15 minutes of latency verdicts", short(&proven.engine_hash))
         }
         Event::WaiverExpired { waiver, .. } => format!("waiver {waiver} expired"),
+        Event::WaiverExhausted(exhausted) => {
+            format!("waiver {} exhausted: {} USD of excess reach its cap", exhausted.waiver, exhausted.excess_usd)
+        }
+        Event::WaiverExpiring(expiring) => match expiring.reason {
+            Nearing::Time => format!("waiver {} expires at {}", expiring.waiver, expiring.expires),
+            Nearing::Cap => {
+                format!("waiver {} nears its cap: {} USD of excess", expiring.waiver, expiring.excess_usd)
+            }
+        },
         Event::Command(command) => request_summary(&command.request),
-        Event::Cut(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::Other => {
+        Event::Cut(_) | Event::WaiverSpend(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::Other => {
             about.event_type.replace('_', " ")
         }
     }

@@ -5,14 +5,19 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "only the waiver requests and decided states mean anything here")]
 
-use std::collections::BTreeMap;
+mod meter;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::command::{Request, WaiverDecision, WaiverScope, waiver_id};
+use crate::domain::event::Nearing;
 use crate::domain::policy::Rule;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::time::Time;
+
+pub use meter::{Said, Spend, Spent};
 
 /// Where a waiver stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -28,6 +33,8 @@ pub enum Status {
     Revoked,
     /// Over.
     Expired,
+    /// Its cap is reached.
+    Exhausted,
     /// Claimed by the legacy log; covers nothing.
     Reported,
 }
@@ -49,7 +56,7 @@ pub struct Waiver {
     pub decided_position: Option<u64>,
     /// When finance approved.
     pub approved: Option<Time>,
-    /// Since when it covers nothing any more: revoked or expired.
+    /// Since when it covers nothing any more: revoked, expired or exhausted.
     pub ended: Option<Time>,
     /// When it is to end.
     pub expires: Option<Time>,
@@ -57,6 +64,10 @@ pub struct Waiver {
     pub justification: String,
     /// The entry that asked.
     pub position: u64,
+    /// What was spent under it.
+    pub spend: Spend,
+    /// What was warned of.
+    pub warned: BTreeSet<Nearing>,
 }
 
 /// All waivers, by id.
@@ -150,6 +161,8 @@ impl Waivers {
                 expires: Some(scope.expires),
                 justification: scope.justification.clone(),
                 position,
+                spend: Spend::default(),
+                warned: BTreeSet::new(),
             };
             self.by_id.insert(waiver_id(position), waiver);
             return;
@@ -166,7 +179,8 @@ impl Waivers {
         waiver.decided_position = Some(position);
         match status {
             Status::Approved => waiver.approved = Some(time),
-            Status::Revoked => waiver.ended = Some(time),
+            // One that was over before stays over since then.
+            Status::Revoked => waiver.end(time),
             _ => {}
         }
     }
@@ -193,19 +207,26 @@ impl Waivers {
             expires,
             justification: justification.unwrap_or_default().to_owned(),
             position,
+            spend: Spend::default(),
+            warned: BTreeSet::new(),
         });
     }
 
-    /// Folds the entry that says a waiver reached its end.
+    /// Folds the entry that says a waiver reached its end. One that was revoked in the meantime covered nothing since then.
     pub fn expire(&mut self, waiver: &str, expired: Time) {
-        if let Some(waiver) = self.by_id.get_mut(waiver).filter(|waiver| waiver.status == Status::Approved) {
-            waiver.status = Status::Expired;
-            waiver.ended = Some(expired);
+        self.over(waiver, expired, Status::Expired);
+    }
+
+    fn over(&mut self, waiver: &str, since: Time, status: Status) {
+        let Some(waiver) = self.by_id.get_mut(waiver).filter(|waiver| waiver.approved.is_some()) else { return };
+        if waiver.status == Status::Approved {
+            waiver.status = status;
         }
+        waiver.end(since);
     }
 
     /// Approved waivers whose end is not after `instant`, with that end: what the cut of `instant` has to say.
-    pub fn due(&self, instant: Time) -> Vec<(String, Time)> {
+    fn due(&self, instant: Time) -> Vec<(String, Time)> {
         let over =
             |waiver: &Waiver| waiver.expires.filter(|expires| waiver.status == Status::Approved && *expires <= instant);
         self.by_id.iter().filter_map(|(id, waiver)| over(waiver).map(|expires| (id.clone(), expires))).collect()
@@ -279,6 +300,10 @@ pub const fn status_name(status: Status) -> &'static str {
         Status::Refused => "refused",
         Status::Revoked => "revoked",
         Status::Expired => "expired",
+        Status::Exhausted => "exhausted",
         Status::Reported => "reported",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ use crate::domain::settings::SourceSettings;
 use crate::domain::time::Time;
 use crate::projection::governance::{Applied, Governance, Verdict};
 use crate::projection::slo::{Finding, Slo};
-use crate::projection::waivers::Waivers;
+use crate::projection::waivers::Said;
 
 /// Governance entries between snapshots.
 const SNAPSHOT_ENTRIES: u64 = 4_096;
@@ -71,8 +71,7 @@ pub struct Core {
     files: FileState,
     unsaid: Vec<(Identity, Saying)>,
     /// Governance entries that the rules have not followed yet: from a cut on whose sizes the ledgers here have not reached.
-    /// Each with the waivers as they stood at it: what a cut brings to light must not depend on when the records came.
-    deferred: VecDeque<(Applied, Waivers)>,
+    deferred: VecDeque<Applied>,
     snapshot_at: u64,
     shared: Arc<Shared>,
     embedded: bool,
@@ -233,11 +232,9 @@ impl Core {
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
         if self.deferred.is_empty() && self.can_follow(&applied) {
-            self.follow_on(&applied, None)?;
+            self.follow_on(&applied)?;
         } else if applied.verdict == Verdict::Admitted {
-            let is_cut = matches!(applied.event, Some(Event::Cut(_)));
-            let waivers = if is_cut { self.shared.governance().waivers.clone() } else { Waivers::default() };
-            self.deferred.push_back((applied.clone(), waivers));
+            self.deferred.push_back(applied.clone());
         }
         Ok(applied)
     }
@@ -254,18 +251,18 @@ impl Core {
 
     /// Follows what was deferred, in order, as far as the ledgers here reach.
     fn follow_deferred(&mut self) -> Result<(), SequencerError> {
-        while let Some((applied, waivers)) = self.deferred.pop_front() {
+        while let Some(applied) = self.deferred.pop_front() {
             if !self.can_follow(&applied) {
-                self.deferred.push_front((applied, waivers));
+                self.deferred.push_front(applied);
                 return Ok(());
             }
-            self.follow_on(&applied, Some(&waivers))?;
+            self.follow_on(&applied)?;
         }
         Ok(())
     }
 
-    /// Lets the rules follow an entry, and keeps what comes of it. `waivers` are those at the entry, where they are not the present ones.
-    fn follow_on(&mut self, applied: &Applied, waivers: Option<&Waivers>) -> Result<(), SequencerError> {
+    /// Lets the rules follow an entry, and keeps what comes of it.
+    fn follow_on(&mut self, applied: &Applied) -> Result<(), SequencerError> {
         if applied.verdict != Verdict::Admitted {
             return Ok(());
         }
@@ -276,7 +273,7 @@ impl Core {
         let findings = follow(&mut self.shared.slo_mut(), applied, &mut records)?;
         self.settle(applied);
         if let Some(Event::Cut(cut)) = &applied.event {
-            self.after_cut(cut, findings, waivers)?;
+            self.after_cut(cut, findings)?;
         }
         Ok(())
     }
@@ -286,13 +283,20 @@ impl Core {
         let saying = match &applied.event {
             Some(Event::Alert(alert)) => Saying::alert(alert),
             Some(Event::EngineProven(proven)) => Saying::engine_proven(proven),
-            Some(Event::WaiverExpired { waiver, expired }) => Saying::waiver_expired(waiver, *expired),
-            _ => return,
+            Some(event) => match Said::of(event) {
+                Some(said) => Saying::waiver(&said),
+                None => return,
+            },
+            None => return,
         };
         let identity = saying.identity();
         let before = self.unsaid.len();
+        // What is said of a waiver is wholly derived, so it must be the same, and not only about the same.
+        let of_waiver = applied.event.as_ref().is_some_and(|event| Said::of(event).is_some());
+        let differs =
+            of_waiver && self.unsaid.iter().any(|(unsaid, derived)| *unsaid == identity && *derived != saying);
         self.unsaid.retain(|(unsaid, _)| *unsaid != identity);
-        if self.unsaid.len() == before {
+        if differs || self.unsaid.len() == before {
             self.shared.status.integrity_alarms.fetch_add(1, Ordering::SeqCst);
             tracing::error!(
                 position = applied.position,
@@ -303,12 +307,7 @@ impl Core {
     }
 
     /// Checks a cut against the ledgers here and keeps what it brought to light.
-    fn after_cut(
-        &mut self,
-        cut: &Cut,
-        findings: Vec<Finding>,
-        waivers: Option<&Waivers>,
-    ) -> Result<(), SequencerError> {
+    fn after_cut(&mut self, cut: &Cut, findings: Vec<Finding>) -> Result<(), SequencerError> {
         for listed in &cut.ledgers {
             if let Some(ledger) = self.metrics.get(&listed.ledger)
                 && ledger.size() >= listed.size
@@ -320,23 +319,21 @@ impl Core {
         }
         let mut sayings = Vec::new();
         {
-            let governance = self.shared.governance();
-            let waivers = waivers.unwrap_or(&governance.waivers);
+            let slo = self.shared.slo();
             for finding in findings {
                 sayings.push(match finding {
                     Finding::Firing(draft) | Finding::Resolved(draft) => {
                         let mut alert = draft.alert;
-                        alert.covered_by = waivers
+                        alert.covered_by = slo
+                            .waivers()
                             .covers(&alert.stack, &alert.engine_hash, alert.rule, cut.instant)
                             .map(str::to_owned);
                         Saying::alert(&alert)
                     }
                     Finding::Proven(proven) => Saying::engine_proven(&proven),
+                    Finding::Waiver(said) => Saying::waiver(&said),
                 });
             }
-            sayings.extend(
-                waivers.due(cut.instant).iter().map(|(waiver, expired)| Saying::waiver_expired(waiver, *expired)),
-            );
         }
         for saying in sayings {
             let identity = saying.identity();

@@ -92,6 +92,9 @@ pub(super) fn follow(
     if applied.verdict != Verdict::Admitted {
         return Ok(Vec::new());
     }
+    if applied.position == 0 {
+        slo.begin(applied.rules_version);
+    }
     let Some(event) = &applied.event else { return Ok(Vec::new()) };
     slo.observe(applied.position, applied.time, applied.about.stack.as_deref(), event);
     if let Event::Cut(cut) = event { Ok(slo.cut(cut, records)?) } else { Ok(Vec::new()) }

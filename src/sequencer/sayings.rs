@@ -14,6 +14,7 @@ use crate::domain::event::{Alert, EngineProven, FileRegistered};
 use crate::domain::policy::Policy;
 use crate::domain::report::{Identity, SayingKind, saying_type};
 use crate::domain::time::Time;
+use crate::projection::waivers::Said;
 
 /// The `CloudEvents` source of everything that the service says.
 const SOURCE: &str = "govledger";
@@ -81,8 +82,25 @@ impl Saying {
     }
 
     /// A waiver at its end.
-    pub fn waiver_expired(waiver: &str, expired: Time) -> Self {
+    fn waiver_expired(waiver: &str, expired: Time) -> Self {
         Self::new(SayingKind::WaiverExpired, &[waiver], None, json!({ "waiver": waiver, "expired": expired }))
+    }
+
+    /// What became of a waiver at a cut: spend is about the waiver and the cut, all else happens once to a waiver.
+    pub fn waiver(said: &Said) -> Self {
+        match said {
+            Said::Spend(spend) => {
+                Self::new(SayingKind::WaiverSpend, &[&spend.waiver, &spend.instant.to_string()], None, json!(spend))
+            }
+            Said::Exhausted(exhausted) => {
+                Self::new(SayingKind::WaiverExhausted, &[&exhausted.waiver], None, json!(exhausted))
+            }
+            Said::Expiring(expiring) => {
+                let reason = format!("{:?}", expiring.reason);
+                Self::new(SayingKind::WaiverExpiring, &[&expiring.waiver, &reason], None, json!(expiring))
+            }
+            Said::Expired { waiver, expired } => Self::waiver_expired(waiver, *expired),
+        }
     }
 
     /// The identity under which the governance fold knows it.

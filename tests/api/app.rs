@@ -41,7 +41,16 @@ impl App {
         Self::with(ApiConfig::default())
     }
 
+    /// With cuts as its clock passes.
+    pub(crate) fn live() -> Self {
+        Self::begin(ApiConfig::default(), true)
+    }
+
     pub(crate) fn with(config: ApiConfig) -> Self {
+        Self::begin(config, false)
+    }
+
+    fn begin(config: ApiConfig, live_cuts: bool) -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = InitOptions {
             node: "test".into(),
@@ -55,7 +64,7 @@ impl App {
         let admin = made.admin_token.unwrap();
         let clock = Clock::manual(NOW.parse().unwrap());
         let core = Core::open(made.data_dir.clone(), TimeFields::default()).unwrap();
-        let running = start(core, Options { live_cuts: false, clock: clock.clone(), policy: None }).unwrap();
+        let running = start(core, Options { live_cuts, clock: clock.clone(), policy: None }).unwrap();
         let handle = Handle::new(&running, made.data_dir, clock.clone(), TimeFields::default(), None).unwrap();
         let state = ApiState::new(handle.clone(), config, Some(LOCAL_TOKEN.to_owned()));
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -147,6 +156,12 @@ impl App {
 
     pub(crate) fn size(&self) -> u64 {
         self.handle.shared().governance().size
+    }
+
+    /// Stops it; what is left is its directory.
+    pub(crate) fn stopped(mut self) -> tempfile::TempDir {
+        self.halt();
+        std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
     }
 
     pub(crate) fn restart_is_clean(mut self) {

@@ -10,12 +10,15 @@ use crate::domain::time::Time;
 /// The scope of a waiver that is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaiverAsk {
+    /// A firing alert that fills in stack, rule, engine, cap and end, where they are not given
+    #[arg(long, value_name = "ID")]
+    pub(crate) from_alert: Option<String>,
     /// The stack
-    #[arg(long)]
-    pub(crate) stack: String,
+    #[arg(long, required_unless_present = "from_alert")]
+    pub(crate) stack: Option<String>,
     /// The rule
-    #[arg(long)]
-    pub(crate) rule: crate::domain::policy::Rule,
+    #[arg(long, required_unless_present = "from_alert")]
+    pub(crate) rule: Option<crate::domain::policy::Rule>,
     /// One engine only
     #[arg(long, value_name = "HASH")]
     pub(crate) engine: Option<String>,
@@ -32,8 +35,8 @@ pub(crate) struct WaiverAsk {
     #[arg(long, value_name = "TIME")]
     pub(crate) starts: Option<Time>,
     /// Covers until here
-    #[arg(long, value_name = "TIME")]
-    pub(crate) expires: Time,
+    #[arg(long, value_name = "TIME", required_unless_present = "from_alert")]
+    pub(crate) expires: Option<Time>,
     /// Ticket in another system
     #[arg(long)]
     pub(crate) ticket: Option<String>,

@@ -69,21 +69,52 @@ pub(super) fn waivers(rows: &Value) {
             text(&row["requested_by"]),
             text(&row["decided_by"]),
             text(&row["cap_usd"]),
+            spent(row),
             when(&row["expires"]),
             text(&row["position"]),
         ]
     });
     out::table(
-        &["waiver", "stack", "rule", "status", "asked by", "decided by", "cap USD", "expires (UTC)", "entry"],
+        &[
+            "waiver",
+            "stack",
+            "rule",
+            "status",
+            "asked by",
+            "decided by",
+            "cap USD",
+            "excess USD",
+            "expires (UTC)",
+            "entry",
+        ],
         rows,
         "no waiver",
     );
+}
+
+/// The excess; with it the requests without a price, which no sum holds.
+fn spent(row: &Value) -> String {
+    match row["unpriced"].as_u64() {
+        None | Some(0) => text(&row["excess_usd"]),
+        Some(unpriced) => format!("{} ({unpriced} unpriced)", text(&row["excess_usd"])),
+    }
 }
 
 pub(super) fn waiver(body: &Value) {
     waivers(&Value::from(vec![body.clone()]));
     out::line(format!("why      {}", text(&body["justification"])));
     out::line(format!("plan     {}", text(&body["scope"]["mitigation_plan"])));
+    if !body["cap_usd"].is_null() {
+        out::line(format!(
+            "spent    {} USD beyond the threshold, {} USD in all, by {} requests above it",
+            spent(body),
+            text(&body["gross_usd"]),
+            text(&body["requests_over"])
+        ));
+        if !body["cap_forecast"].is_null() {
+            out::line(format!("forecast the cap is reached at {} UTC at this rate", when(&body["cap_forecast"])));
+        }
+    }
     out::line(format!("scope    {} (what an approval names)", text(&body["scope_sha256"])));
     timeline(&body["history"]);
 }

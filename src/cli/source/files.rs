@@ -114,8 +114,9 @@ impl Files {
 
     /// Answers a question about the first `size` governance entries.
     pub(crate) fn ask_at(&self, asked: &Asked, size: u64, present: bool) -> Result<Reply, CliError> {
-        let needs_metrics = asked.needs_metrics();
-        if needs_metrics && !self.names().any(|name| metrics_number(name).is_some()) {
+        let has_metrics = self.names().any(|name| metrics_number(name).is_some());
+        let needs_metrics = asked.needs_metrics() && has_metrics;
+        if matches!(asked, Asked::Slo { .. }) && !has_metrics {
             return Err(crate::projection::answers::AnswerError::NoMetrics.into());
         }
         let folded = self.fold(size, needs_metrics)?;

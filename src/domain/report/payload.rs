@@ -47,6 +47,12 @@ pub enum SayingKind {
     FileRegistered,
     /// A waiver at its end.
     WaiverExpired,
+    /// What a cut brought under a waiver.
+    WaiverSpend,
+    /// A waiver at its cap.
+    WaiverExhausted,
+    /// A waiver near its end or its cap.
+    WaiverExpiring,
 }
 
 /// The event type of a saying.
@@ -58,6 +64,9 @@ pub const fn saying_type(kind: SayingKind) -> &'static str {
         SayingKind::PolicyRevised => "ledger_policy_revised",
         SayingKind::FileRegistered => "ledger_file_registered",
         SayingKind::WaiverExpired => "llm_waiver_expired",
+        SayingKind::WaiverSpend => "llm_waiver_spend",
+        SayingKind::WaiverExhausted => "llm_waiver_exhausted",
+        SayingKind::WaiverExpiring => "llm_waiver_expiring",
     }
 }
 
@@ -188,6 +197,12 @@ fn saying(event_type: &str, data: &str, sender: &Sender, about: &About) -> Resul
     } else if of(SayingKind::WaiverExpired) {
         let expired: WaiverExpired = typed_if(sender, event_type, data)?;
         Event::WaiverExpired { waiver: expired.waiver, expired: expired.expired }
+    } else if of(SayingKind::WaiverSpend) {
+        Event::WaiverSpend(typed_if(sender, event_type, data)?)
+    } else if of(SayingKind::WaiverExhausted) {
+        Event::WaiverExhausted(typed_if(sender, event_type, data)?)
+    } else if of(SayingKind::WaiverExpiring) {
+        Event::WaiverExpiring(typed_if(sender, event_type, data)?)
     } else {
         return Ok(None);
     };

@@ -112,9 +112,9 @@ pub struct AskedError {
 }
 
 impl Asked {
-    /// Whether the answer rests on the metrics folds; every other one on governance alone.
+    /// Whether the answer needs the metrics folds: the rules' figures, and what a waiver of a firing alert may cost.
     pub const fn needs_metrics(&self) -> bool {
-        matches!(self, Self::Slo { .. })
+        matches!(self, Self::Slo { .. } | Self::Alerts { state: Some(AlertState::Firing), .. })
     }
 
     /// The path and query that ask this.

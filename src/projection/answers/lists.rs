@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AnswerError, View};
 use crate::domain::command::WaiverScope;
-use crate::domain::event::{AlertState, Evidence};
+use crate::domain::event::{Alert, AlertState, Evidence};
 use crate::domain::policy::{Rule, Severity};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Time;
@@ -16,6 +16,11 @@ use crate::projection::incidents::Incident;
 use crate::projection::slo::RuleRow;
 use crate::projection::timeline::Item;
 use crate::projection::waivers::{Status, Waiver};
+
+/// How long a proposed waiver lasts: a week.
+const PROPOSED_SECONDS: i64 = 7 * 86_400;
+/// How far back the totals of cuts are kept: the longest window.
+const KEPT_SECONDS: i64 = 900;
 
 /// Alerts, oldest first.
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -73,6 +78,20 @@ pub struct OurAlert {
     pub reason: Option<String>,
     /// The waiver that covers it: while it fires now, afterwards when it was said.
     pub covered_by: Option<String>,
+    /// What a request for a waiver may ask for, by what the ledger knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<WaiverProposal>,
+}
+
+/// What a request for a waiver may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WaiverProposal {
+    /// For `cost_per_request`: seven days at the excess of the last quarter of an hour, in whole USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cap_usd: Option<Decimal>,
+    /// Seven days after the last entry.
+    pub expires: Time,
 }
 
 /// What the provider itself alerted of.
@@ -116,6 +135,7 @@ pub(super) fn alerts(view: &View<'_>, stack: Option<&str>, state: Option<AlertSt
 
 fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
     let alert = recorded.alert;
+    let proposal = (alert.state == AlertState::Firing).then(|| proposal(view, &alert));
     let covered_now = (alert.state == AlertState::Firing).then(|| {
         view.governance
             .waivers
@@ -141,7 +161,24 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
         resolved_position: recorded.resolved_position,
         reason: alert.reason,
         covered_by: covered_now.unwrap_or(alert.covered_by),
+        proposal,
     }
+}
+
+/// A waiver of a week. Its cap is what the excess of the kept cuts comes to in that time.
+fn proposal(view: &View<'_>, alert: &Alert) -> WaiverProposal {
+    let expires = view.governance.time.plus_seconds(PROPOSED_SECONDS).ceil_to_seconds(3_600);
+    let excess_usd = view.slo.filter(|_| alert.rule == Rule::CostPerRequest).map(|slo| {
+        let threshold_usd = slo.policy_for(&alert.stack).max_cost_usd.0;
+        let totals = slo.interval_totals(&alert.stack).into_iter();
+        let of_engine = totals.filter(|totals| totals.engine_hash == alert.engine_hash);
+        of_engine.map(|totals| totals.excess_usd(threshold_usd)).fold(Decimal::ZERO, Decimal::saturating_add)
+    });
+    let cap_usd = excess_usd
+        .filter(|excess_usd| *excess_usd > Decimal::ZERO)
+        .and_then(|excess_usd| excess_usd.checked_mul(Decimal::from(PROPOSED_SECONDS / KEPT_SECONDS)))
+        .map(|cap_usd| cap_usd.ceil());
+    WaiverProposal { cap_usd, expires }
 }
 
 fn provider(stack: &str, item: &Item) -> ProviderAlert {
@@ -184,6 +221,20 @@ pub struct WaiverRow {
     /// The most that it may cost beyond the threshold.
     #[schemars(with = "Option<String>")]
     pub cap_usd: Option<Decimal>,
+    /// Covered requests above the threshold of their cut.
+    pub requests_over: u64,
+    /// Covered requests without a price: the sums do not hold them.
+    pub unpriced: u64,
+    /// Sum of cost less threshold over the requests above it: what counts against the cap.
+    #[schemars(with = "String")]
+    pub excess_usd: Decimal,
+    /// Sum of the cost of the same requests.
+    #[schemars(with = "String")]
+    pub gross_usd: Decimal,
+    /// When the cap is reached if the excess goes on at its mean rate since cover began.
+    pub cap_forecast: Option<Time>,
+    /// The last cut that brought spend.
+    pub spent_through: Option<Time>,
     /// Covers from.
     pub starts: Option<Time>,
     /// Covers until.
@@ -230,6 +281,12 @@ fn waiver_row(view: &View<'_>, id: &str, waiver: &Waiver) -> WaiverRow {
         decided_by: waiver.decided_by.clone(),
         decided_position: waiver.decided_position,
         cap_usd: scope.and_then(|scope| scope.cap_usd),
+        requests_over: waiver.spend.requests_over,
+        unpriced: waiver.spend.unpriced,
+        excess_usd: waiver.spend.excess_usd,
+        gross_usd: waiver.spend.gross_usd,
+        cap_forecast: waiver.cap_forecast(),
+        spent_through: waiver.spend.through,
         starts: scope.and_then(|scope| scope.starts).or(waiver.approved),
         expires: waiver.expires,
         position: waiver.position,

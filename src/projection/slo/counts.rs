@@ -36,6 +36,8 @@ pub(super) struct Counts {
     pub(super) spec_attempts: u64,
     token_overruns: u64,
     pub(super) cost_over: u64,
+    /// Records without a price.
+    pub(super) unpriced: u64,
     readiness_over: u64,
     pub(super) tokens_in: u64,
     pub(super) tokens_out: u64,
@@ -86,6 +88,7 @@ impl Counts {
         self.token_overruns += u64::from(sample.token_budget_overrun == Some(true));
         self.tokens_in += u64::from(sample.tokens_in.unwrap_or(0));
         self.tokens_out += u64::from(sample.tokens_out.unwrap_or(0));
+        self.unpriced += u64::from(sample.cost_atto_usd.is_none());
         if let Some(cost) = sample.cost_atto_usd {
             self.cost.0 = self.cost.0.saturating_add(cost);
             if cost > bounds.cost.0 {
@@ -109,6 +112,7 @@ impl Counts {
         self.spec_attempts += other.spec_attempts;
         self.token_overruns += other.token_overruns;
         self.cost_over += other.cost_over;
+        self.unpriced += other.unpriced;
         self.readiness_over += other.readiness_over;
         self.tokens_in += other.tokens_in;
         self.tokens_out += other.tokens_out;

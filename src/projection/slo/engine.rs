@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::super::waivers::{Said, Spent};
 use super::counts::Bounds;
 use super::figures::{self, Measured};
 use super::fold::{self, Rules};
@@ -50,8 +51,26 @@ impl Slo {
                 Found::Proven(proven) => Finding::Proven(proven),
             });
         }
+        findings.extend(self.meter(cut.instant).into_iter().map(Finding::Waiver));
         self.forget_idle();
         Ok(findings)
+    }
+
+    /// What this cut brings about for waivers: by the records that it brought, its policy, and the waivers as of its instant.
+    fn meter(&mut self, instant: Time) -> Vec<Said> {
+        let spent = if self.metered { self.last_interval() } else { Vec::new() };
+        let spent: Vec<Spent<'_>> = spent
+            .iter()
+            .map(|totals| Spent {
+                stack: &totals.stack,
+                engine_hash: &totals.engine_hash,
+                requests_over: totals.cost_over,
+                unpriced: totals.unpriced,
+                gross_usd: totals.cost_of_over_usd,
+                excess_usd: totals.excess_usd(self.policy.for_stack(&totals.stack).max_cost_usd.0),
+            })
+            .collect();
+        self.waivers.cut(instant, &spent, self.metered)
     }
 
     fn check(&self, cut: &Cut) -> Result<(), SloError> {
@@ -80,6 +99,9 @@ impl Slo {
             if let Event::PolicyRevised(policy) = &fact.event {
                 self.policy = (**policy).clone();
                 continue;
+            }
+            if let Event::Command(command) = &fact.event {
+                self.waivers.apply(fact.position, fact.time, &command.principal, &command.request);
             }
             self.stacks.apply(fact.position, fact.time, fact.stack.as_deref(), &fact.event);
             for (name, stack) in self.stacks.iter() {

@@ -1,9 +1,11 @@
 //! What the oracle's traces do not reach: missing partitions, changed policies, refusals, and bounds of the state.
 
 use super::*;
+use crate::domain::command::{Command, WaiverDecision, WaiverScope, waiver_id};
 use crate::domain::cut::{Cut, CutLedger};
 use crate::domain::event::EngineRef;
 use crate::domain::policy::{Amount, Rule, RuleOverride};
+use crate::domain::principal::Role;
 use rust_decimal::Decimal;
 
 /// Two ledgers in memory, and the clock of the test: seconds.
@@ -98,6 +100,35 @@ impl Bench {
         self.observe(&Event::PolicyRevised(Box::new(policy)));
     }
 
+    /// A waiver of `cost_per_request` on the stack, approved now.
+    fn approved_waiver(&mut self, cap_usd: &str, expires: i64) -> String {
+        let scope = WaiverScope {
+            rule: Rule::CostPerRequest,
+            stack: "s".into(),
+            engine_hash: None,
+            justification: "j".into(),
+            mitigation_plan: "m".into(),
+            cap_usd: Some(cap_usd.parse().unwrap()),
+            starts: None,
+            expires: Time::from_seconds(expires),
+            ticket: None,
+        };
+        let waiver = waiver_id(self.position);
+        let decision = WaiverDecision { waiver: waiver.clone(), scope_sha256: Some(scope.sha256()), reason: None };
+        for request in [Request::WaiverRequest(scope), Request::WaiverApprove(decision)] {
+            self.observe(&Event::Command(Box::new(Command {
+                command_id: String::new(),
+                principal: "p".into(),
+                role: Role::Finance,
+                not_after: Time::default(),
+                governance: ledger::Hash([0; 32]),
+                authenticated_by: "token".into(),
+                request,
+            })));
+        }
+        waiver
+    }
+
     fn record(&mut self, engine: &'static str, duration_us: u64, count: usize) {
         let record = Owned { engine, duration_us, cost_atto_usd: None };
         for index in 0..count {
@@ -149,6 +180,7 @@ fn said(found: &[(i64, Finding)]) -> Vec<(i64, &str, String)> {
             (*at, draft.alert.rule.as_str(), draft.alert.reason.clone().unwrap_or_else(|| "recovered".to_owned()))
         }
         Finding::Proven(proven) => (*at, "proven", proven.stint.to_string()),
+        Finding::Waiver(said) => (*at, "waiver", format!("{said:?}")),
     };
     found.iter().map(short).collect()
 }
@@ -348,10 +380,65 @@ fn spend_is_told_cut_by_cut() {
         (totals.requests, totals.cost_usd, totals.cost_over, totals.cost_of_over_usd),
         (2, Decimal::new(35, 2), 1, Decimal::new(25, 2))
     );
+    assert_eq!(totals.unpriced, 0);
     bench.cut();
     assert_eq!(bench.slo.last_interval(), []);
     let latencies = bench.slo.latencies("s", "a", 60, &mut &bench).unwrap().unwrap();
     assert_eq!((latencies.requests, latencies.p95_us / 1_000), (2, 100));
+}
+
+#[test]
+fn a_waiver_is_metered_by_the_threshold_of_each_cut_and_ends_with_its_cap() {
+    let mut bench = Bench::new();
+    bench.slo.begin(RULES_METERED);
+    let waiver = bench.approved_waiver("0.30", 1_000_000_000);
+    let price = |bench: &mut Bench, milli_usd: Option<u128>| {
+        let cost_atto_usd = milli_usd.map(|milli_usd| milli_usd * 10_u128.pow(15));
+        bench.ledgers[0].push(Owned { engine: "a", duration_us: FAST, cost_atto_usd });
+    };
+    let spent = |bench: &Bench| {
+        let spend = bench.slo.waivers().get(&waiver).unwrap().spend.clone();
+        (spend.requests_over, spend.unpriced, spend.excess_usd.to_string(), spend.gross_usd.to_string())
+    };
+    for milli_usd in [Some(100), Some(101), Some(225), None] {
+        price(&mut bench, milli_usd);
+    }
+    bench.cut();
+    assert_eq!(spent(&bench), (2, 1, "0.126".into(), "0.326".into()), "what costs just the limit is not above it");
+
+    // From 0.10 to 0.20: what was spent stays as it was metered, although the window is counted anew.
+    bench.revise(|policy| policy.max_cost_usd = Amount(Decimal::new(20, 2)));
+    price(&mut bench, Some(250));
+    let found = bench.cut();
+    assert_eq!(spent(&bench), (3, 1, "0.176".into(), "0.576".into()));
+    assert!(matches!(found.last(), Some(Finding::Waiver(Said::Spend(_)))), "{found:?}");
+    assert!(bench.slo.waivers().covers("s", "a", Rule::CostPerRequest, Time::from_seconds(bench.now)).is_some());
+
+    // Beyond the cap by what this cut brought, and not by what the next one brings.
+    price(&mut bench, Some(400));
+    price(&mut bench, Some(300));
+    let found = bench.cut();
+    let said: Vec<_> = found.iter().filter(|found| matches!(found, Finding::Waiver(Said::Exhausted(_)))).collect();
+    assert_eq!((said.len(), spent(&bench)), (1, (5, 1, "0.476".into(), "1.276".into())));
+    let at = Time::from_seconds(bench.now);
+    assert_eq!(bench.slo.waivers().covers("s", "a", Rule::CostPerRequest, at), None);
+    assert!(bench.slo.waivers().covers("s", "a", Rule::CostPerRequest, at.plus_seconds(-1)).is_some());
+    price(&mut bench, Some(900));
+    assert!(!bench.cut().iter().any(|found| matches!(found, Finding::Waiver(_))));
+    assert_eq!(spent(&bench).0, 5);
+}
+
+#[test]
+fn a_ledger_of_the_first_rules_meters_nothing() {
+    let mut bench = Bench::new();
+    bench.slo.begin(1);
+    let waiver = bench.approved_waiver("0.01", 100);
+    bench.ledgers[0].push(Owned { engine: "a", duration_us: FAST, cost_atto_usd: Some(10_u128.pow(18)) });
+    assert!(!bench.cut().iter().any(|found| matches!(found, Finding::Waiver(_))));
+    bench.now = 90;
+    let expired = Finding::Waiver(Said::Expired { waiver, expired: Time::from_seconds(100) });
+    assert_eq!(bench.cut().iter().filter(|found| **found == expired).count(), 1);
+    assert!(!bench.cut().contains(&expired), "said once");
 }
 
 #[test]

@@ -99,9 +99,19 @@ pub struct IntervalTotals {
     pub cost_usd: Decimal,
     /// Requests above the policy's cost limit, by the limit counted with.
     pub cost_over: u64,
+    /// Requests without a price: the cost above does not hold them.
+    pub unpriced: u64,
     /// What those cost.
     #[schemars(with = "String")]
     pub cost_of_over_usd: Decimal,
+}
+
+impl IntervalTotals {
+    /// What the requests above a limit of `threshold_usd` cost beyond it. A sum too large for a decimal counts as the largest.
+    pub fn excess_usd(&self, threshold_usd: Decimal) -> Decimal {
+        let allowed = Decimal::from(self.cost_over).checked_mul(threshold_usd).unwrap_or(Decimal::ZERO);
+        self.cost_of_over_usd.saturating_sub(allowed)
+    }
 }
 
 /// Durations as a histogram has them: for the eye, never for a verdict.
@@ -257,6 +267,7 @@ fn totals(stack: &str, engine: &str, until: Time, counts: &Counts) -> IntervalTo
         spec_attempts: counts.spec_attempts,
         cost_usd: usd(counts.cost.0),
         cost_over: counts.cost_over,
+        unpriced: counts.unpriced,
         cost_of_over_usd: usd(counts.cost_of_over.0),
     }
 }
