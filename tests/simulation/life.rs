@@ -358,7 +358,15 @@ impl Life {
             }
             let leaf = leaf::split(&entry).unwrap();
             let event = report::read(&leaf).unwrap().event;
-            if matches!(event, Event::Alert(_) | Event::WaiverExpired { .. } | Event::EngineProven(_)) {
+            if matches!(
+                event,
+                Event::Alert(_)
+                    | Event::EngineProven(_)
+                    | Event::WaiverSpend(_)
+                    | Event::WaiverExhausted(_)
+                    | Event::WaiverExpiring(_)
+                    | Event::WaiverExpired { .. }
+            ) {
                 let payload = envelope::open(std::str::from_utf8(leaf.body).unwrap()).unwrap().payload;
                 assert_eq!(said.insert(id_of(&payload), payload), None, "said twice");
             } else if let Event::Cut(cut) = event {
