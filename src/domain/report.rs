@@ -165,6 +165,10 @@ fn cloud_event(text: &str, envelope: Option<Envelope>) -> Result<Report, Refusal
     })
 }
 
+/// The `CloudEvents` source of everything that the service says. Nobody else may use it without an envelope: whoever did could
+/// claim the id of a saying to come, which would then be a duplicate.
+pub const SERVICE_SOURCE: &str = "govledger";
+
 struct Parts<'a> {
     id: &'a str,
     source: &'a str,
@@ -177,6 +181,13 @@ struct Parts<'a> {
 }
 
 fn assemble(parts: Parts<'_>) -> Result<Report, Refusal> {
+    if parts.source == SERVICE_SOURCE && parts.envelope.is_none() {
+        return Err(Refusal::new(
+            Code::EnvelopeRequired,
+            "source".to_owned(),
+            format!("source is {SERVICE_SOURCE:?}, which is the service's own: it speaks in envelopes alone"),
+        ));
+    }
     if parts.id.is_empty() || parts.source.is_empty() {
         let field = if parts.id.is_empty() { "id" } else { "source" };
         return Err(Refusal::new(Code::OutOfRange, field.to_owned(), format!("field `{field}` is empty")));

@@ -12,12 +12,9 @@ use crate::domain::cut::Cut;
 use crate::domain::envelope::{self, hex};
 use crate::domain::event::{Alert, EngineProven, FileRegistered};
 use crate::domain::policy::Policy;
-use crate::domain::report::{Identity, SayingKind, saying_type};
+use crate::domain::report::{Identity, SERVICE_SOURCE, SayingKind, saying_type};
 use crate::domain::time::Time;
 use crate::projection::waivers::Said;
-
-/// The `CloudEvents` source of everything that the service says.
-const SOURCE: &str = "govledger";
 
 /// A `CloudEvent` of ours, not yet sealed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,8 +104,8 @@ impl Saying {
     pub fn identity(&self) -> Identity {
         let mut hasher = Sha256::new();
         hasher.update(b"cloudevent\0");
-        hasher.update((SOURCE.len() as u64).to_be_bytes());
-        hasher.update(SOURCE.as_bytes());
+        hasher.update((SERVICE_SOURCE.len() as u64).to_be_bytes());
+        hasher.update(SERVICE_SOURCE.as_bytes());
         hasher.update(self.id.as_bytes());
         hasher.finalize().into()
     }
@@ -136,7 +133,8 @@ fn seal(
     data: &Value,
     key: &ledger::key::LedgerKey,
 ) -> Result<String, serde_json::Error> {
-    let mut event = json!({ "specversion": "1.0", "id": id, "source": SOURCE, "type": event_type, "data": data });
+    let mut event =
+        json!({ "specversion": "1.0", "id": id, "source": SERVICE_SOURCE, "type": event_type, "data": data });
     if let (Some(subject), Some(object)) = (subject, event.as_object_mut()) {
         object.insert("subject".to_owned(), subject.into());
     }

@@ -102,7 +102,11 @@ fn nothing_produced_straight_to_the_topic_approves_raises_or_cuts() {
     let stranger = LedgerKey::generate([66; 32]);
     let cut = Cut { instant: node.handle.now().ceil_to_seconds(10), ledgers: Vec::new(), missing: Vec::new() };
     forged.push(Saying::cut(&cut).seal(&stranger).unwrap());
-    let alert = json!({ "specversion": "1.0", "id": "x2", "source": "govledger", "type": "llm_observability_alert", "subject": STACK, "data": { "reason": "queue_delay", "rule": "latency_p95", "state": "firing", "engine_hash": "sha256:41", "severity": "page", "value": "900", "threshold": "800" } });
+    let alert = json!({ "specversion": "1.0", "id": "x2", "source": "provider", "type": "llm_observability_alert", "subject": STACK, "data": { "reason": "queue_delay", "rule": "latency_p95", "state": "firing", "engine_hash": "sha256:41", "severity": "page", "value": "900", "threshold": "800" } });
+    forged.push(
+        json!({ "specversion": "1.0", "id": "of a cut to come", "source": "govledger", "type": "of_some_kind" })
+            .to_string(),
+    );
     forged.push(alert.to_string());
     let before = node.size("governance");
     stage.report(&forged);
@@ -117,7 +121,7 @@ fn nothing_produced_straight_to_the_topic_approves_raises_or_cuts() {
     let rejected = node.handle.shared().governance().rejected.clone();
     let codes: Vec<&str> =
         rejected.iter().filter(|row| row.position >= before).map(|row| row.refusal.code.as_str()).collect();
-    assert_eq!(codes, ["unknown_key", "bad_signature", "envelope_required", "unknown_key"]);
+    assert_eq!(codes, ["unknown_key", "bad_signature", "envelope_required", "unknown_key", "envelope_required"]);
     assert_eq!(standing(&node, &waiver), ("requested".into(), None), "{codes:?}");
     assert_eq!(firing(&node), 1);
 

@@ -142,8 +142,11 @@ fn bad_input_is_refused_with_a_code_and_kept_in_view() {
     check(&mut bench, r#"{"event_type":"llm_engine_published","artifact":{"artifact_id":5}}"#, Code::WrongType);
     check(&mut bench, r#"{"event_type":"llm_waiver_approved","payload":{}}"#, Code::EnvelopeRequired);
     check(&mut bench, r#"{"event_type":"ledger_cut","payload":{}}"#, Code::EnvelopeRequired);
+    // The id of a saying to come is claimed by nobody else, whatever the type.
+    let ours = r#"{"specversion":"1.0","id":"soon","source":"govledger","type":"of_some_kind","data":{}}"#;
+    check(&mut bench, ours, Code::EnvelopeRequired);
     check(&mut bench, r#"{"payloadType":"text/plain","payload":"","signatures":[]}"#, Code::BadEnvelope);
-    assert_eq!(bench.state.rejected.len(), before + 8);
+    assert_eq!(bench.state.rejected.len(), before + 9);
     let other = ledger::key::LedgerKey::generate([2; 32]);
     let event = br#"{"specversion":"1.0","id":"1","source":"x","type":"t"}"#;
     let unknown = seal(event, &other).unwrap();
