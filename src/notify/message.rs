@@ -94,6 +94,8 @@ impl Selection {
             Event::Alert(alert) if alert.severity == Severity::Finance => Some(self.alert(governance, alert, now)),
             Event::WaiverReported { waiver_id, .. } => self.waiver(governance, waiver_id, None),
             Event::WaiverExpired { waiver, .. } => self.waiver(governance, waiver, None),
+            Event::WaiverExpiring(warning) => self.waiver(governance, &warning.waiver, None),
+            Event::WaiverExhausted(ended) => self.waiver(governance, &ended.waiver, None),
             Event::Command(command) => {
                 self.waiver(governance, &command.request.waiver(position)?, Some(command.as_ref()))
             }
@@ -134,6 +136,9 @@ impl Selection {
             "requested_by": waiver.requested_by,
             "decided_by": waiver.decided_by,
             "cap_usd": scope.and_then(|scope| scope.cap_usd).map(|cap| cap.to_string()),
+            "requests_over": waiver.spend.requests_over,
+            "excess_usd": waiver.spend.excess_usd.to_string(),
+            "gross_usd": waiver.spend.gross_usd.to_string(),
             "starts": scope.and_then(|scope| scope.starts),
             "expires": waiver.expires,
             "justification": waiver.justification,

@@ -36,7 +36,9 @@ fn a_leaderless_partition_is_named_missing_and_caught_up_with() {
     requests(1, 30);
     node.wait_size("metrics-0", 31);
     node.wait_size("metrics-1", 31);
-    wait_for("a cut", SOON, || node.handle.shared().governance().evaluated_through);
+    wait_for("a cut of all of them", SOON, || {
+        node.handle.shared().governance().last_cut.clone().filter(|cut| (cut.size_of(0), cut.size_of(1)) == (31, 31))
+    });
 
     second.kill9();
     // The other partition and the governance go on, and a rollback shows at once.
