@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use support::node::Node;
-use support::scratch::Scratch;
+use support::scratch::{Scratch, copy_dir};
 
 const LINES: usize = 1_000_000;
 
@@ -26,7 +26,7 @@ fn a_start_reads_only_what_follows_the_snapshot() {
     let before = (node.roots(), node.digests());
     node.stop();
     let (cache, kept) = (scratch.join("data/cache"), scratch.join("cache.kept"));
-    copy(&cache, &kept);
+    copy_dir(&cache, &kept);
 
     let node = Node::open(&scratch.join("data"));
     assert_eq!(node.handle.shared().status.read_at_start.load(Ordering::Relaxed), 0);
@@ -45,16 +45,4 @@ fn a_start_reads_only_what_follows_the_snapshot() {
     let node = Node::open(&scratch.join("data"));
     assert_eq!(node.handle.shared().status.read_at_start.load(Ordering::Relaxed), 10 + governance);
     assert_eq!((node.roots(), node.digests()), after);
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

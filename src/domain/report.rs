@@ -22,6 +22,16 @@ pub use payload::{SayingKind, saying_type};
 /// What makes an event itself: SHA-256 over (source, id), or over the line of a legacy event.
 pub type Identity = [u8; 32];
 
+/// The identity of a `CloudEvent`.
+pub fn cloud_event_identity(source: &str, id: &str) -> Identity {
+    let mut identity = Sha256::new();
+    identity.update(b"cloudevent\0");
+    identity.update((source.len() as u64).to_be_bytes());
+    identity.update(source.as_bytes());
+    identity.update(id.as_bytes());
+    identity.finalize().into()
+}
+
 /// A governance entry, read.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -198,13 +208,8 @@ fn assemble(parts: Parts<'_>) -> Result<Report, Refusal> {
     let (event, mut about, privileged) = payload::read(&parts.event_type, parts.data, sender)?;
     about.occurred_at = occurred_at;
     about.actor = about.actor.or_else(|| Some(parts.source.to_owned()));
-    let mut identity = Sha256::new();
-    identity.update(b"cloudevent\0");
-    identity.update((parts.source.len() as u64).to_be_bytes());
-    identity.update(parts.source.as_bytes());
-    identity.update(parts.id.as_bytes());
     Ok(Report {
-        identity: identity.finalize().into(),
+        identity: cloud_event_identity(parts.source, parts.id),
         content: Sha256::digest(parts.content).into(),
         about,
         event,

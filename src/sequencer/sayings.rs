@@ -12,7 +12,7 @@ use crate::domain::cut::Cut;
 use crate::domain::envelope::{self, hex};
 use crate::domain::event::{Alert, EngineProven, FileRegistered};
 use crate::domain::policy::Policy;
-use crate::domain::report::{Identity, SERVICE_SOURCE, SayingKind, saying_type};
+use crate::domain::report::{Identity, SERVICE_SOURCE, SayingKind, cloud_event_identity, saying_type};
 use crate::domain::time::Time;
 use crate::projection::waivers::Said;
 
@@ -102,12 +102,7 @@ impl Saying {
 
     /// The identity under which the governance fold knows it.
     pub fn identity(&self) -> Identity {
-        let mut hasher = Sha256::new();
-        hasher.update(b"cloudevent\0");
-        hasher.update((SERVICE_SOURCE.len() as u64).to_be_bytes());
-        hasher.update(SERVICE_SOURCE.as_bytes());
-        hasher.update(self.id.as_bytes());
-        hasher.finalize().into()
+        cloud_event_identity(SERVICE_SOURCE, &self.id)
     }
 
     /// The event type.

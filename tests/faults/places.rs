@@ -9,7 +9,7 @@ use govledger::domain::time::Time;
 use crate::stage::{END, STACK, Stage};
 use crate::support::parts;
 use crate::support::process::{Service, finish, govledger};
-use crate::support::scratch::Scratch;
+use crate::support::scratch::{Scratch, copy_dir};
 use crate::support::wait::wait_for;
 
 /// A small file system in memory, unmounted on drop.
@@ -86,18 +86,6 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// What a start on this directory answers, and what it says.
 fn answers(stage: &Stage, what: &str) -> (Vec<String>, String) {
     let mut service = Service::start(stage.options());
@@ -131,7 +119,7 @@ fn a_cache_that_is_gone_or_broken_is_made_anew() {
     assert_eq!(service.terminate(), 0);
     let (expected, _) = answers(&stage, "as it was left");
     let (cache, kept) = (stage.data.join("cache"), stage.scratch.join("cache.kept"));
-    copy(&cache, &kept);
+    copy_dir(&cache, &kept);
     let names = files(&cache);
     assert!(names.len() >= 2, "{names:?}");
     std::fs::remove_dir_all(&cache).unwrap();
@@ -142,7 +130,7 @@ fn a_cache_that_is_gone_or_broken_is_made_anew() {
         let half = whole[..whole.len() / 2].to_vec();
         for (how, bytes) in [("every byte changed", flipped), ("cut in half", half), ("emptied", Vec::new())] {
             std::fs::remove_dir_all(&cache).unwrap();
-            copy(&kept, &cache);
+            copy_dir(&kept, &cache);
             std::fs::write(&name, bytes).unwrap();
             let what = format!("{} {how}", name.display());
             let (found, log) = answers(&stage, &what);
