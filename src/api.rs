@@ -19,6 +19,7 @@ mod routes;
 mod schemas;
 mod stream;
 mod tiles;
+mod traffic;
 mod types;
 mod write;
 

@@ -16,6 +16,7 @@ mod export;
 mod ingest;
 mod init;
 mod node;
+mod operate;
 mod out;
 mod policy;
 mod prove;
@@ -69,6 +70,8 @@ fn dispatch(args: Args) -> Outcome {
         Task::Entries(entries) => entries::run(&place, &options, &entries),
         Task::Waivers { task } => decide::waivers(&place, &options, task),
         Task::Incidents { task } => decide::incidents(&place, &options, task),
+        Task::Warmup(warmup) => operate::warmup(&place, &options, &warmup),
+        Task::WaitTraffic(wait) => operate::wait_traffic(&place, &options, &wait),
         Task::Condemn(judgement) => decide::judge(&place, &options, judgement, true),
         Task::Reinstate(judgement) => decide::judge(&place, &options, judgement, false),
         Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),

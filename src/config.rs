@@ -233,9 +233,10 @@ pub fn data() -> Option<PathBuf> {
     variable("GOVLEDGER_DATA").map(PathBuf::from)
 }
 
-/// The host's name, as far as the environment tells.
+/// The host's name: `HOSTNAME`, else what the kernel calls it.
 pub fn host_name() -> Option<String> {
-    variable("HOSTNAME")
+    let nodename = || rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+    variable("HOSTNAME").or_else(nodename).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

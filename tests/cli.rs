@@ -4,6 +4,8 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/operate.rs"]
+mod operate;
 
 use std::fs;
 

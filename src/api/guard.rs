@@ -113,13 +113,14 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
         return denied(route, problem);
     }
     request.extensions_mut().insert(caller.unwrap_or_default());
-    if route.pace != Pace::Quick {
+    if route.pace == Pace::Long {
         return next.run(request).await;
     }
     // Beyond this bound callers are told to come again: a queue here would only make all of them slow.
-    let Ok(_permit) = state.in_flight().try_acquire() else {
+    let permit = state.in_flight().try_acquire();
+    if permit.is_err() && route.pace == Pace::Quick {
         return Problem::new(Kind::Busy, "too many requests are under way; come again in 1 s").into_response();
-    };
+    }
     if let Ok(response) = tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS_MAX), next.run(request)).await {
         return response;
     }

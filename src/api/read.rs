@@ -94,24 +94,12 @@ pub(crate) fn ask(state: &ApiState, uri: &Uri) -> Result<(Asked, Answer), Proble
 /// Every path that is an `Asked`.
 pub(crate) async fn answer(State(state): State<ApiState>, uri: Uri) -> Result<Response, Problem> {
     // A past state may have to be folded first, and the fold's lock may be held for a batch: neither belongs on the runtime.
-    let (asked, answer) = tokio::task::spawn_blocking(move || ask(&state, &uri)).await??;
-    let status = match (&asked, answer.negative) {
-        (Asked::Traffic { .. }, true) => StatusCode::SERVICE_UNAVAILABLE,
-        (_, true) => StatusCode::NOT_FOUND,
-        (_, false) => StatusCode::OK,
-    };
-    let gate = matches!(asked, Asked::Traffic { .. }).then(|| match answer.body["open"].as_bool() {
-        Some(true) => "open",
-        Some(false) => "closed",
-        None => "unknown",
-    });
+    let (_, answer) = tokio::task::spawn_blocking(move || ask(&state, &uri)).await??;
+    let status = if answer.negative { StatusCode::NOT_FOUND } else { StatusCode::OK };
     let mut response = (status, Json(answer.body)).into_response();
     response
         .headers_mut()
         .insert("govledger-answer", HeaderValue::from_static(if answer.negative { "no" } else { "yes" }));
-    if let Some(gate) = gate {
-        response.headers_mut().insert("govledger-gate", HeaderValue::from_static(gate));
-    }
     Ok(response)
 }
 

@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{commands, entries, files, health, openapi, read, stream, tiles, write};
+use super::{commands, entries, files, health, openapi, read, stream, tiles, traffic, write};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -23,6 +23,8 @@ pub(crate) enum Access {
 pub(crate) enum Pace {
     /// By the request timeout, and counted among those under way.
     Quick,
+    /// By the request timeout, and never turned away for being one too many: 503 is an answer here.
+    Gate,
     /// By its own rules: a stream or a long upload.
     Long,
 }
@@ -147,12 +149,16 @@ pub(crate) static ROUTES: &[Route] = &[
         "LastGoodAnswer",
         "The engine that is safe to go back to; 404 in the same shape where there is none, or none as sure as asked for",
     ),
-    asked(
-        "/v1/stacks/{stack}/traffic",
-        "as_of engine",
-        "TrafficAnswer",
-        "The traffic gate; 503 in the same shape where it is closed, and the header govledger-gate",
-    ),
+    Route {
+        pace: Pace::Gate,
+        handler: || get(traffic::traffic),
+        ..asked(
+            "/v1/stacks/{stack}/traffic",
+            "as_of engine",
+            "TrafficAnswer",
+            "The traffic gate; 503 in the same shape where it is closed. govledger-gate says open, closed or unknown, govledger-gate-basis what that rests on",
+        )
+    },
     asked("/v1/stacks/{stack}/timeline", "as_of incident", "TimelineAnswer", "What happened"),
     asked("/v1/stacks/{stack}/slo", "as_of", "SloAnswer", "The rules with their figures"),
     asked("/v1/stacks/{stack}/now", "as_of", "NowAnswer", "One screen for somebody who was just woken"),

@@ -1,6 +1,7 @@
 //! The arguments, as clap reads them. Secrets are never among them: tokens come from files or the environment.
 
 mod decide;
+mod operate;
 mod read;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverAsk, WaiverTask};
+pub(crate) use operate::{WaitTraffic, Warmup};
 pub(crate) use read::Read;
 
 use super::source::{AsOf, Place};
@@ -127,6 +129,10 @@ pub(crate) enum Task {
         #[command(subcommand)]
         task: Option<IncidentTask>,
     },
+    /// Run a stack's warm-up under a time limit and record how it ended
+    Warmup(Warmup),
+    /// Return once a stack's traffic gate is open
+    WaitTraffic(WaitTraffic),
     /// Never go back to this engine
     Condemn(Judgement),
     /// Lift a condemnation

@@ -1,6 +1,8 @@
 //! A node in this process, for commands that write where no service runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::CliError;
 use crate::clock::Clock;
@@ -79,4 +81,16 @@ pub(crate) async fn asked_to_stop() {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// A flag that a thread of its own sets on SIGTERM or SIGINT.
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stop);
+    let runtime = runtime()?;
+    std::thread::spawn(move || {
+        runtime.block_on(asked_to_stop());
+        set.store(true, Ordering::SeqCst);
+    });
+    Ok(stop)
 }

@@ -39,13 +39,15 @@ pub enum Rollout {
     SideBySide,
 }
 
-/// What the traffic gate answers for a stack that the ledger has never heard of.
+/// What the traffic gate answers where the ledger cannot say for sure: while it catches up, when nothing new comes in, for a
+/// stack that it has never heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownGate {
-    /// That it is unknown, which is neither.
+    /// The last answer, saying that it is one; of a stack never heard of, that it is unknown, which is not closed.
     #[default]
-    Unknown,
+    #[serde(alias = "unknown")]
+    LastAnswer,
     /// Open.
     Open,
     /// Closed.
@@ -70,7 +72,7 @@ pub struct Policy {
     pub max_tokens: u64,
     /// How engines replace each other.
     pub rollout: Rollout,
-    /// The gate of a stack that the ledger has never heard of.
+    /// The gate where the ledger cannot say for sure.
     pub gate_when_unknown: UnknownGate,
     /// Whether last good needs a verified backup.
     pub require_verified_backup: bool,

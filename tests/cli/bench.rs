@@ -134,7 +134,7 @@ impl Bench {
     /// Runs a command on another data directory.
     pub(crate) fn run_in(&self, data: &str, args: &[&str]) -> Ran {
         let mut command = binary();
-        command.args(args).args(["--data", data]).current_dir(self.directory.path());
+        command.args(["--data", data]).args(args).current_dir(self.directory.path());
         ran(command.stdin(Stdio::null()).output().unwrap())
     }
 

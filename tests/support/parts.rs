@@ -67,6 +67,18 @@ pub(crate) fn schemathesis() -> Option<PathBuf> {
     command.exists().then_some(command).or_else(|| skip("schemathesis"))
 }
 
+/// nginx.
+pub(crate) fn nginx() -> Option<PathBuf> {
+    let command = directory().join("nginx/nginx");
+    command.exists().then_some(command).or_else(|| skip("nginx"))
+}
+
+/// Envoy.
+pub(crate) fn envoy() -> Option<PathBuf> {
+    let command = directory().join("envoy/envoy");
+    command.exists().then_some(command).or_else(|| skip("envoy"))
+}
+
 /// Says that the calling test is not run because this machine does not allow something.
 pub(crate) fn not_allowed(what: &str) {
     let thread = std::thread::current();

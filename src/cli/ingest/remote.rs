@@ -1,8 +1,7 @@
 //! Files into a running service: it compares what it has and takes what is new.
 
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use super::tail::Tail;
 use crate::cli::args::{Ingest, IngestTime};
 use crate::cli::error::{CliError, Exit, file_error};
-use crate::cli::node::{asked_to_stop, runtime};
+use crate::cli::node::stop_flag;
 use crate::cli::out;
 use crate::cli::source::{Client, Response};
 use crate::clock::monotonic;
@@ -106,18 +105,6 @@ fn follow(client: &Client, files: &[FileSource]) -> Result<Report, CliError> {
         }
         std::thread::sleep(POLL);
     }
-}
-
-/// A flag that a thread of its own sets on SIGTERM or SIGINT.
-fn stop_flag() -> Result<Arc<AtomicBool>, CliError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    let runtime = runtime()?;
-    std::thread::spawn(move || {
-        runtime.block_on(asked_to_stop());
-        set.store(true, Ordering::SeqCst);
-    });
-    Ok(stop)
 }
 
 /// Posts the whole lines at hand. They are kept until the service has answered.

@@ -1,0 +1,9 @@
+//! Commands that a host runs beside the serving stack: they act there, and report to the ledger what they did.
+
+mod report;
+mod supervise;
+mod wait;
+mod warmup;
+
+pub(super) use wait::run as wait_traffic;
+pub(super) use warmup::run as warmup;
