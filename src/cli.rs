@@ -70,6 +70,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Entries(entries) => entries::run(&place, &options, &entries),
         Task::Waivers { task } => decide::waivers(&place, &options, task),
         Task::Incidents { task } => decide::incidents(&place, &options, task),
+        Task::Backup { task } => operate::backup(&place, &options, task),
         Task::Warmup(warmup) => operate::warmup(&place, &options, &warmup),
         Task::WaitTraffic(wait) => operate::wait_traffic(&place, &options, &wait),
         Task::Condemn(judgement) => decide::judge(&place, &options, judgement, true),

@@ -3,6 +3,7 @@
 //! Floors, each using only those before it: [`domain`], [`projection`], [`sequencer`], then the edges.
 
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

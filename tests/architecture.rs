@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each floor, what it may use beside itself.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 11] = [
     ("clock", &["domain"]),
     ("domain", &[]),
     ("projection", &["domain"]),
@@ -16,7 +16,8 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("api", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "web"]),
     ("web", &["api", "domain", "projection", "sequencer"]),
     ("config", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "api"]),
-    ("cli", &["clock", "config", "domain", "projection", "sequencer", "ingest", "notify", "api", "web"]),
+    ("backup", &["domain"]),
+    ("cli", &["backup", "clock", "config", "domain", "projection", "sequencer", "ingest", "notify", "api", "web"]),
     ("notify", &["clock", "domain", "projection", "sequencer"]),
 ];
 

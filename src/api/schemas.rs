@@ -157,6 +157,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("event-llm_warmup_failed.json", event::<wire::WarmupFailed>("llm_warmup_failed")),
         ("event-llm_rollback_completed.json", event::<wire::RollbackCompleted>("llm_rollback_completed")),
         ("event-llm_backup_recorded.json", event::<Backup>("llm_backup_recorded")),
+        ("event-llm_backup_restored.json", event::<wire::BackupRestored>("llm_backup_restored")),
         ("event-llm_backup_verified.json", event::<wire::BackupVerified>("llm_backup_verified")),
         ("event-waiver_granted.json", event::<wire::WaiverGranted>("waiver_granted")),
         ("legacy-event.json", whole::<wire::LegacyEvent>()),

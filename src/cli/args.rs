@@ -1,5 +1,6 @@
 //! The arguments, as clap reads them. Secrets are never among them: tokens come from files or the environment.
 
+mod backup;
 mod decide;
 mod operate;
 mod read;
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use backup::{BackupCreate, BackupTask};
 pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverAsk, WaiverTask};
-pub(crate) use operate::{WaitTraffic, Warmup};
+pub(crate) use operate::{Reporting, WaitTraffic, Warmup};
 pub(crate) use read::Read;
 
 use super::source::{AsOf, Place};
@@ -128,6 +130,11 @@ pub(crate) enum Task {
     Incidents {
         #[command(subcommand)]
         task: Option<IncidentTask>,
+    },
+    /// Backups of a stack's artifacts: create, verify, restore, import, list
+    Backup {
+        #[command(subcommand)]
+        task: BackupTask,
     },
     /// Run a stack's warm-up under a time limit and record how it ended
     Warmup(Warmup),

@@ -112,6 +112,11 @@ pub enum Event {
         /// Whether every hash held.
         ok: bool,
     },
+    /// A backup was restored, each hash compared.
+    BackupRestored {
+        /// Which.
+        backup_id: String,
+    },
     /// An alert that the provider itself sent: a fact, no alert of ours.
     ProviderAlert {
         /// `queue_delay`, `token_budget`, `cost_budget` or another.
@@ -236,6 +241,12 @@ pub struct Backup {
     /// When it was taken, where the report says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Time>,
+    /// SHA-256 of the manifest that lies in the targets, hex: it binds the files' names, which the digest over the set does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<String>,
+    /// Bytes of all files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
 }
 
 /// Whether an alert fires or has ended.

@@ -1,11 +1,18 @@
-//! Backups as the ledger tells of them: what was taken, where copies lie, which were read again and compared.
+//! Backups as the ledger tells of them: what was taken, where copies lie, which were read again, compared, restored.
+//!
+//! Invariant: the first report of an id says what the backup holds. A later one with another digest changes nothing but
+//! that it is shown as a contradiction: whoever may report facts must not be able to have another engine restored.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::Backup;
+use crate::domain::event::{About, Backup};
 use crate::domain::time::Time;
+
+/// A backup is to be restored, if only for practice, once in so long: 90 days.
+const DRILL_SECONDS: i64 = 90 * 86_400;
 
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -24,6 +31,55 @@ pub struct RecordedBackup {
     pub verified: Option<bool>,
     /// The entry that says so.
     pub verified_position: Option<u64>,
+    /// When it was last restored, and the entry that says so.
+    #[serde(default)]
+    pub restored: Option<(Time, u64)>,
+    /// An entry that reports another content under the same id.
+    #[serde(default)]
+    pub contradicted_by: Option<u64>,
+}
+
+impl RecordedBackup {
+    /// As it was reported; nobody has read it again yet.
+    pub fn new(position: u64, time: Time, about: &About, backup: &Backup) -> Self {
+        Self {
+            stack: about.stack.clone(),
+            engine_hash: about.engine_hash.clone(),
+            backup: backup.clone(),
+            time,
+            position,
+            verified: None,
+            verified_position: None,
+            restored: None,
+            contradicted_by: None,
+        }
+    }
+
+    /// A later report under the same id: further targets of the same content, or a contradiction.
+    fn report_again(&mut self, later: Self) {
+        let same = |one: &Option<String>, other: &Option<String>| one.is_none() || other.is_none() || one == other;
+        if !same(&self.backup.verification_hash, &later.backup.verification_hash)
+            || !same(&self.backup.manifest_sha256, &later.backup.manifest_sha256)
+            || !same(&self.engine_hash, &later.engine_hash)
+        {
+            self.contradicted_by = Some(later.position);
+            return;
+        }
+        for target in later.backup.replication_targets {
+            if !self.backup.replication_targets.contains(&target) {
+                self.backup.replication_targets.push(target);
+            }
+        }
+    }
+
+    /// When it has to have been restored by: a backup that nobody has brought back for so long is a hope.
+    pub const fn drill_due(&self) -> Time {
+        let last = match self.restored {
+            Some((time, _)) => time,
+            None => self.time,
+        };
+        last.plus_seconds(DRILL_SECONDS)
+    }
 }
 
 /// All backups, by id.
@@ -35,7 +91,12 @@ pub struct Backups {
 impl Backups {
     /// Folds a backup report.
     pub fn record(&mut self, recorded: RecordedBackup) {
-        self.by_id.insert(recorded.backup.backup_id.clone(), recorded);
+        match self.by_id.entry(recorded.backup.backup_id.clone()) {
+            Entry::Vacant(first) => {
+                first.insert(recorded);
+            }
+            Entry::Occupied(first) => first.into_mut().report_again(recorded),
+        }
     }
 
     /// Folds the outcome of reading one again.
@@ -43,6 +104,13 @@ impl Backups {
         if let Some(backup) = self.by_id.get_mut(backup_id) {
             backup.verified = Some(ok);
             backup.verified_position = Some(position);
+        }
+    }
+
+    /// Folds a restore.
+    pub fn restore(&mut self, position: u64, time: Time, backup_id: &str) {
+        if let Some(backup) = self.by_id.get_mut(backup_id) {
+            backup.restored = Some((time, position));
         }
     }
 
@@ -60,5 +128,46 @@ impl Backups {
             .values()
             .filter(|backup| backup.stack.as_deref() == Some(stack) && backup.verified == Some(true));
         verified.filter_map(|backup| backup.engine_hash.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(hash: &str, target: &str, position: u64) -> RecordedBackup {
+        let backup = Backup {
+            backup_id: "b".into(),
+            artifacts: Vec::new(),
+            verification_hash: Some(hash.into()),
+            replication_targets: vec![target.into()],
+            snapshot_time: None,
+            manifest_sha256: None,
+            total_bytes: None,
+        };
+        let about = About { stack: Some("s".into()), engine_hash: Some("e".into()), ..About::default() };
+        RecordedBackup::new(position, Time::from_seconds(i64::try_from(position).unwrap()), &about, &backup)
+    }
+
+    #[test]
+    fn a_second_report_adds_targets_and_never_changes_the_content() {
+        let mut backups = Backups::default();
+        backups.record(reported("aa", "file:///one", 1));
+        backups.record(reported("aa", "s3://two", 2));
+        backups.record(reported("bb", "s3://evil", 3));
+        let kept = backups.oldest_first()[0];
+        assert_eq!(kept.backup.verification_hash.as_deref(), Some("aa"));
+        assert_eq!(kept.backup.replication_targets, ["file:///one", "s3://two"]);
+        assert_eq!((kept.position, kept.contradicted_by), (1, Some(3)));
+    }
+
+    #[test]
+    fn a_restore_puts_the_next_drill_off() {
+        let mut backups = Backups::default();
+        backups.record(reported("aa", "file:///one", 1));
+        let due = |backups: &Backups| backups.oldest_first()[0].drill_due();
+        assert_eq!(due(&backups), Time::from_seconds(1 + DRILL_SECONDS));
+        backups.restore(9, Time::from_seconds(100), "b");
+        assert_eq!(due(&backups), Time::from_seconds(100 + DRILL_SECONDS));
     }
 }

@@ -318,16 +318,9 @@ impl Governance {
                     *expires,
                 );
             }
-            Event::BackupRecorded(backup) => self.backups.record(RecordedBackup {
-                stack: about.stack.clone(),
-                engine_hash: about.engine_hash.clone(),
-                backup: backup.clone(),
-                time,
-                position,
-                verified: None,
-                verified_position: None,
-            }),
+            Event::BackupRecorded(backup) => self.backups.record(RecordedBackup::new(position, time, about, backup)),
             Event::BackupVerified { backup_id, ok } => self.backups.verify(position, backup_id, *ok),
+            Event::BackupRestored { backup_id } => self.backups.restore(position, time, backup_id),
             Event::Command(command) => self.command_effect(position, time, command),
             Event::EnginePublished { .. }
             | Event::WarmupCompleted { .. }

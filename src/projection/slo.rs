@@ -220,6 +220,7 @@ fn concerns(event: &Event) -> bool {
         }
         Event::BackupRecorded(_)
         | Event::BackupVerified { .. }
+        | Event::BackupRestored { .. }
         | Event::ProviderAlert { .. }
         | Event::WaiverReported { .. }
         | Event::Other

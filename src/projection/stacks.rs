@@ -137,6 +137,7 @@ impl Stacks {
             | Event::WarmupFailed { .. }
             | Event::BackupRecorded(_)
             | Event::BackupVerified { .. }
+            | Event::BackupRestored { .. }
             | Event::ProviderAlert { .. }
             | Event::WaiverReported { .. }
             | Event::Other

@@ -142,6 +142,7 @@ pub fn summary(about: &About, event: &Event) -> String {
         Event::BackupVerified { backup_id, ok } => {
             format!("backup {backup_id} {}", if *ok { "verified" } else { "failed verification" })
         }
+        Event::BackupRestored { backup_id } => format!("backup {backup_id} restored, every hash held"),
         Event::ProviderAlert { reason, measured } => {
             format!("provider alert {reason}: {}", measured.as_deref().unwrap_or("no value"))
         }

@@ -67,6 +67,18 @@ pub(crate) fn schemathesis() -> Option<PathBuf> {
     command.exists().then_some(command).or_else(|| skip("schemathesis"))
 }
 
+/// An S3-compatible server.
+pub(crate) fn s3() -> Option<PathBuf> {
+    let command = directory().join("s3/versitygw");
+    command.exists().then_some(command).or_else(|| skip("s3"))
+}
+
+/// A Python that has OpenSSF's `model-signing`.
+pub(crate) fn modelsigning() -> Option<PathBuf> {
+    let part = directory().join("modelsigning");
+    part.join("stamp").exists().then_some(part.join("bin/python")).or_else(|| skip("modelsigning"))
+}
+
 /// nginx.
 pub(crate) fn nginx() -> Option<PathBuf> {
     let command = directory().join("nginx/nginx");

@@ -97,6 +97,13 @@ pub(super) struct BackupVerified {
     backup_id: String,
 }
 
+/// A backup was restored and every hash held.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct BackupRestored {
+    /// Which.
+    backup_id: String,
+}
+
 /// A waiver in the stack's own log: shown as reported, covers nothing.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct WaiverGranted {

@@ -27,6 +27,17 @@ impl std::str::FromStr for Span {
     }
 }
 
+/// How a report reaches the ledger, and where it stays meanwhile.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reporting {
+    /// How long a ledger that cannot be reached is tried
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    pub(crate) retry_for: Span,
+    /// Where the report stays when the ledger cannot be reached
+    #[arg(long, default_value = "govledger-unsent", value_name = "DIR")]
+    pub(crate) spool: PathBuf,
+}
+
 /// `warmup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Warmup {
@@ -47,12 +58,8 @@ pub(crate) struct Warmup {
     /// Record nothing of what the command prints
     #[arg(long)]
     pub(crate) no_output: bool,
-    /// How long a ledger that cannot be reached is tried
-    #[arg(long, default_value = "30s", value_name = "TIME")]
-    pub(crate) retry_for: Span,
-    /// Where the report stays when the ledger cannot be reached
-    #[arg(long, default_value = "govledger-unsent", value_name = "DIR")]
-    pub(crate) spool: PathBuf,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::Options;
+use crate::cli::args::{Options, Reporting};
 use crate::cli::error::{CliError, Exit, file_error};
 use crate::cli::node::{Node, config_error};
 use crate::cli::out;
@@ -37,9 +37,7 @@ pub(super) struct Report<'a> {
 pub(super) struct Ledger<'a> {
     pub(super) place: &'a Place,
     pub(super) options: &'a Options,
-    pub(super) spool: &'a Path,
-    /// How long a service that cannot be reached is tried.
-    pub(super) retry_for: Duration,
+    pub(super) reporting: &'a Reporting,
 }
 
 impl Ledger<'_> {
@@ -62,7 +60,7 @@ impl Ledger<'_> {
             Ok(position) => {
                 std::fs::remove_file(&file).map_err(file_error(&file))?;
                 // The directory goes with its last file; one that holds others stays.
-                let _ = std::fs::remove_dir(self.spool);
+                let _ = std::fs::remove_dir(&self.reporting.spool);
                 Ok(position)
             }
             Err(error) => Err(CliError::new(
@@ -78,8 +76,8 @@ impl Ledger<'_> {
     }
 
     fn keep(&self, event_type: &str, id: &str, event: &Value) -> Result<PathBuf, CliError> {
-        std::fs::create_dir_all(self.spool).map_err(file_error(self.spool))?;
-        let spool = std::path::absolute(self.spool).map_err(CliError::failed)?;
+        std::fs::create_dir_all(&self.reporting.spool).map_err(file_error(&self.reporting.spool))?;
+        let spool = std::path::absolute(&self.reporting.spool).map_err(CliError::failed)?;
         let file = spool.join(format!("{event_type}-{id}.json"));
         write_durably(&file, format!("{event}\n").as_bytes(), 0o600)?;
         Ok(file)
@@ -92,7 +90,7 @@ impl Ledger<'_> {
                     Some(token) => client.with_token(token),
                     None => client,
                 };
-                post(&client, event, self.retry_for)
+                post(&client, event, self.reporting.retry_for.0)
             }
             None => self.append(file),
         }

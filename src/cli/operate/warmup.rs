@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(place: &Place, options: &Options, warmup: &Warmup) -> 
         stack: &warmup.stack,
         data: payload(warmup, &engine, &schema_versions, &ran),
     };
-    let position = Ledger { place, options, spool: &warmup.spool, retry_for: warmup.retry_for.0 }.record(&report)?;
+    let position = Ledger { place, options, reporting: &warmup.reporting }.record(&report)?;
     tell(options, warmup, &engine, &ran, position);
     Ok(if ran.succeeded() { Exit::Fine } else { Exit::No })
 }
@@ -80,7 +80,7 @@ fn tell(options: &Options, warmup: &Warmup, engine: &str, ran: &Ran, position: u
     ));
 }
 
-fn current(place: &Place, stack: &str) -> Result<String, CliError> {
+pub(super) fn current(place: &Place, stack: &str) -> Result<String, CliError> {
     let asked = Asked::Manifest { stack: stack.to_owned() };
     let body = crate::cli::decide::read_to_decide(place, &asked)?;
     body["engine_hash"].as_str().map(str::to_owned).ok_or_else(|| {

@@ -156,16 +156,28 @@ pub(super) fn backups(rows: &Value) {
             Some(false) => tone(Tone::Bad, "failed"),
             None => "never read again".to_owned(),
         };
+        let restored = match (&row["restored"], row["drill_overdue"].as_bool()) {
+            (Value::Null, Some(true)) => tone(Tone::Warn, "never, overdue"),
+            (Value::Null, _) => "never".to_owned(),
+            (restored, Some(true)) => tone(Tone::Warn, &format!("{}, overdue", when(&restored[0]))),
+            (restored, _) => when(&restored[0]),
+        };
+        let contradicted = row["contradicted_by"].as_u64();
+        let contradicted =
+            contradicted.map_or_else(String::new, |entry| tone(Tone::Bad, &format!(" (entry {entry} says otherwise)")));
         vec![
-            text(&row["backup"]["backup_id"]),
+            text(&row["backup"]["backup_id"]) + &contradicted,
             text(&row["stack"]),
             short(&row["engine_hash"]),
             when(&row["time"]),
             verified,
+            restored,
+            items(&row["backup"]["replication_targets"]).map(text).collect::<Vec<_>>().join(", "),
             text(&row["position"]),
         ]
     });
-    out::table(&["backup", "stack", "engine", "recorded (UTC)", "verified", "entry"], rows, "no backup");
+    let header = ["backup", "stack", "engine", "recorded (UTC)", "verified", "restored (UTC)", "copies", "entry"];
+    out::table(&header, rows, "no backup");
 }
 
 pub(crate) fn rejected(body: &Value) {

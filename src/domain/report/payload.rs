@@ -140,7 +140,9 @@ pub(super) fn read(event_type: &str, data: &str, sender: Sender) -> Result<Read,
         "llm_engine_published" | "llm_warmup_completed" | "llm_warmup_failed" | "llm_rollback_completed" => {
             lifecycle(event_type, data, sender, about)
         }
-        "llm_backup_recorded" | "llm_backup_verified" | "llm_backup_failed" => backup(event_type, data, sender, about),
+        "llm_backup_recorded" | "llm_backup_verified" | "llm_backup_failed" | "llm_backup_restored" => {
+            backup(event_type, data, sender, about)
+        }
         "llm_observability_alert" => provider_alert(data, sender, about),
         "waiver_granted" => reported_waiver(data, about),
         _ => {
@@ -340,10 +342,14 @@ fn backup(event_type: &str, data: &str, sender: Sender, about: About) -> Result<
         Event::BackupRecorded(typed::<Backup>(data)?)
     } else {
         #[derive(Deserialize)]
-        struct Verified {
+        struct Named {
             backup_id: String,
         }
-        Event::BackupVerified { backup_id: typed::<Verified>(data)?.backup_id, ok: event_type == "llm_backup_verified" }
+        let backup_id = typed::<Named>(data)?.backup_id;
+        match event_type {
+            "llm_backup_restored" => Event::BackupRestored { backup_id },
+            _ => Event::BackupVerified { backup_id, ok: event_type == "llm_backup_verified" },
+        }
     };
     Ok((event, About { engine_hash, actor, ..about }, false))
 }

@@ -365,17 +365,36 @@ pub(super) fn incident(view: &View<'_>, id: &str) -> Result<IncidentAnswer, Answ
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BackupsAnswer {
     /// All.
-    pub backups: Vec<RecordedBackup>,
+    pub backups: Vec<BackupRow>,
+}
+
+/// One backup.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BackupRow {
+    /// What the ledger tells of it.
+    #[serde(flatten)]
+    pub recorded: RecordedBackup,
+    /// When it has to have been restored by, if only for practice.
+    pub drill_due: Time,
+    /// Whether that time has passed.
+    pub drill_overdue: bool,
 }
 
 pub(super) fn backups(view: &View<'_>, stack: Option<&str>) -> BackupsAnswer {
+    // By the ledger's own time, so that the answer can be folded again.
+    let present = view.governance.time;
     let wanted = view
         .governance
         .backups
         .oldest_first()
         .into_iter()
         .filter(|backup| stack.is_none_or(|stack| backup.stack.as_deref() == Some(stack)));
-    BackupsAnswer { backups: wanted.cloned().collect() }
+    let row = |recorded: &RecordedBackup| BackupRow {
+        drill_due: recorded.drill_due(),
+        drill_overdue: present > recorded.drill_due(),
+        recorded: recorded.clone(),
+    };
+    BackupsAnswer { backups: wanted.map(row).collect() }
 }
 
 /// How a command ended.

@@ -1,0 +1,97 @@
+//! Restoring a backup: all of it, or nothing.
+//!
+//! Files go to `.NAME.partial` beside the directory, each compared before it is kept and synced; then that directory gets its
+//! name. A crash leaves the partial one, whose whole files the next run keeps after hashing them again.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::{BackupError, at};
+use super::manifest::{File, Manifest, hex};
+use super::target::Target;
+use super::{CHUNK_BYTES, Progress};
+
+/// Puts every file of a backup under `into`, which must not exist.
+pub async fn restore(
+    manifest: &Manifest,
+    target: &Target,
+    into: &Path,
+    progress: &Progress<'_>,
+) -> Result<(), BackupError> {
+    let into = std::path::absolute(into).map_err(at(into))?;
+    if fs::symlink_metadata(&into).is_ok() {
+        return Err(BackupError::Exists { path: into });
+    }
+    let partial = partial(&into);
+    fs::create_dir_all(&partial).map_err(at(&partial))?;
+    for file in &manifest.files {
+        fetch(file, target, &partial, progress).await?;
+    }
+    sync_directories(&partial, manifest)?;
+    fs::rename(&partial, &into).map_err(at(&into))?;
+    let parent = into.parent().unwrap_or(Path::new("/"));
+    sync(parent)
+}
+
+fn partial(into: &Path) -> PathBuf {
+    let name = into.file_name().unwrap_or_default().to_string_lossy();
+    into.with_file_name(format!(".{name}.partial"))
+}
+
+async fn fetch(file: &File, target: &Target, partial: &Path, progress: &Progress<'_>) -> Result<(), BackupError> {
+    let path = partial.join(&file.name);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(at(parent))?;
+    }
+    if is_whole(&path, file)? {
+        progress(file.bytes);
+        return Ok(());
+    }
+    let temporary = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
+    let mut written = fs::File::create(&temporary).map_err(at(&temporary))?;
+    let found = target.read(file, progress, |chunk| written.write_all(chunk).map_err(at(&temporary))).await?;
+    if found != file.sha256 {
+        fs::remove_file(&temporary).map_err(at(&temporary))?;
+        return Err(BackupError::Differs {
+            url: target.url().to_owned(),
+            name: file.name.clone(),
+            expected: file.sha256.clone(),
+            found,
+        });
+    }
+    written.sync_all().map_err(at(&temporary))?;
+    fs::rename(&temporary, &path).map_err(at(&path))
+}
+
+/// Whether an earlier run left this file whole.
+fn is_whole(path: &Path, file: &File) -> Result<bool, BackupError> {
+    let Ok(mut there) = fs::File::open(path) else { return Ok(false) };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; usize::try_from(CHUNK_BYTES).unwrap_or(1 << 20)];
+    loop {
+        match std::io::Read::read(&mut there, &mut buffer).map_err(at(path))? {
+            0 => return Ok(hex(hasher) == file.sha256),
+            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+fn sync_directories(partial: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    let mut directories: Vec<PathBuf> = manifest
+        .files
+        .iter()
+        .flat_map(|file| {
+            Path::new(&file.name).ancestors().skip(1).map(|parent| partial.join(parent)).collect::<Vec<_>>()
+        })
+        .collect();
+    directories.sort();
+    directories.dedup();
+    directories.iter().try_for_each(|directory| sync(directory))
+}
+
+fn sync(directory: &Path) -> Result<(), BackupError> {
+    fs::File::open(directory).and_then(|opened| opened.sync_all()).map_err(at(directory))
+}

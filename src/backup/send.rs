@@ -1,0 +1,96 @@
+//! Making a backup: every file hashed, then each target filled on its own, so that one that is down holds up no other.
+
+use std::path::Path;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+
+use super::artifacts::Found;
+use super::error::{BackupError, at};
+use super::manifest::{File, Manifest, hex};
+use super::target::Target;
+use super::{CHUNK_BYTES, FILES_AT_ONCE, Progress};
+
+/// What became of a target.
+#[derive(Debug)]
+pub struct Sent {
+    /// The target.
+    pub url: String,
+    /// SHA-256 of the manifest that lies there now, hex; or why it does not.
+    pub manifest_sha256: Result<String, BackupError>,
+}
+
+/// Reads and hashes every file, in order.
+pub async fn describe(found: &[Found], progress: &Progress<'_>) -> Result<Vec<File>, BackupError> {
+    let hashed = stream::iter(found).map(|found| hash(found, progress)).buffered(FILES_AT_ONCE);
+    hashed.try_collect().await
+}
+
+async fn hash(found: &Found, progress: &Progress<'_>) -> Result<File, BackupError> {
+    let mut source = tokio::fs::File::open(&found.path).await.map_err(at(&found.path))?;
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
+    loop {
+        let chunk = chunk(&mut source, &found.path).await?;
+        if chunk.is_empty() {
+            return Ok(File { name: found.name.clone(), bytes, sha256: hex(hasher) });
+        }
+        bytes += chunk.len() as u64;
+        progress(chunk.len() as u64);
+        hasher = blocking(&found.path, move || {
+            hasher.update(&chunk);
+            hasher
+        })
+        .await?;
+    }
+}
+
+async fn chunk(source: &mut tokio::fs::File, path: &Path) -> Result<Vec<u8>, BackupError> {
+    let mut chunk = Vec::new();
+    let mut limited = tokio::io::AsyncReadExt::take(source, CHUNK_BYTES);
+    tokio::io::AsyncReadExt::read_to_end(&mut limited, &mut chunk).await.map_err(at(path))?;
+    Ok(chunk)
+}
+
+async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Send + 'static) -> Result<T, BackupError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| at(path)(std::io::Error::other(error)))
+}
+
+/// Fills the targets side by side.
+pub async fn send(found: &[Found], manifest: &Manifest, targets: &[Target], progress: &Progress<'_>) -> Vec<Sent> {
+    let each = targets.iter().map(|target| async {
+        Sent { url: target.url().to_owned(), manifest_sha256: fill(found, manifest, target, progress).await }
+    });
+    futures_util::future::join_all(each).await
+}
+
+async fn fill(
+    found: &[Found],
+    manifest: &Manifest,
+    target: &Target,
+    progress: &Progress<'_>,
+) -> Result<String, BackupError> {
+    let files = stream::iter(found.iter().zip(&manifest.files));
+    let copied =
+        files.map(Ok).try_for_each_concurrent(FILES_AT_ONCE, |(found, file)| copy(found, file, target, progress));
+    copied.await?;
+    target.put_manifest(manifest).await
+}
+
+/// One file: sent where it is not there, and read again in either case.
+async fn copy(found: &Found, file: &File, target: &Target, progress: &Progress<'_>) -> Result<(), BackupError> {
+    if target.has(file).await? {
+        progress(file.bytes);
+    } else {
+        target.put(&found.path, file, progress).await?;
+    }
+    let read = target.read(file, progress, |_| Ok(())).await?;
+    if read == file.sha256 {
+        return Ok(());
+    }
+    Err(BackupError::Differs {
+        url: target.url().to_owned(),
+        name: file.name.clone(),
+        expected: file.sha256.clone(),
+        found: read,
+    })
+}
