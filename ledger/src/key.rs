@@ -9,6 +9,7 @@ use std::{fmt, path::Path, path::PathBuf};
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding},
+    verify_batch,
 };
 
 use crate::{
@@ -113,6 +114,24 @@ pub fn verify_signature(public: &[u8; 32], message: &[u8], signature: &[u8; 64])
     key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_error| KeyError::Signature)
 }
 
+/// Verifies many signatures of one key at a third of the price of one by one, and says only whether all are good.
+///
+/// What nobody without the private key can bring about with [`verify_signature`], nobody can here. The owner of the key
+/// could make a signature that passes here and not there (its first half off by a point of small order), and gains nothing
+/// by it, being able to make a plain one.
+pub(crate) fn verify_signatures(public: &[u8; 32], signed: &[(String, [u8; 64])]) -> Result<(), KeyError> {
+    if let [(message, signature)] = signed {
+        return verify_signature(public, message.as_bytes(), signature);
+    }
+    let key = VerifyingKey::from_bytes(public).map_err(|_error| KeyError::Public)?;
+    if key.is_weak() {
+        return Err(KeyError::Public);
+    }
+    let messages: Vec<&[u8]> = signed.iter().map(|(message, _)| message.as_bytes()).collect();
+    let signatures: Vec<Signature> = signed.iter().map(|(_, signature)| Signature::from_bytes(signature)).collect();
+    verify_batch(&messages, &signatures, &vec![key; signed.len()]).map_err(|_error| KeyError::Signature)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
@@ -164,6 +183,29 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(LedgerKey::load(&path), Err(Error::Key(KeyError::File { .. }))));
         assert!(matches!(LedgerKey::load(&dir.path().join("none")), Err(Error::Io { action: "read", .. })));
+    }
+
+    #[test]
+    fn many_signatures_are_good_only_where_each_is() {
+        let key = LedgerKey::generate([1; 32]);
+        for count in [1, 2, 3, 100, 250] {
+            let message = |number: u32| format!("message {number}");
+            let mut signed: Vec<_> =
+                (0..count).map(|number| (message(number), key.sign(message(number).as_bytes()))).collect();
+            assert!(verify_signatures(&key.public(), &signed).is_ok());
+            assert!(verify_signatures(&LedgerKey::generate([2; 32]).public(), &signed).is_err());
+            for byte in [0, 31, 32, 63] {
+                signed.last_mut().unwrap().1[byte] ^= 1;
+                assert!(verify_signatures(&key.public(), &signed).is_err(), "byte {byte} of the last of {count}");
+                signed.last_mut().unwrap().1[byte] ^= 1;
+            }
+            signed.last_mut().unwrap().0.push('.');
+            assert!(verify_signatures(&key.public(), &signed).is_err(), "the text of the last of {count}");
+        }
+        // A key of small order: anything can be made to verify under one.
+        let weak = [1_u8].into_iter().chain([0; 31]).collect::<Vec<_>>().try_into().unwrap();
+        let signed = vec![(String::new(), [0; 64]), (String::new(), [0; 64])];
+        assert!(matches!(verify_signatures(&weak, &signed), Err(KeyError::Public)));
     }
 
     #[test]

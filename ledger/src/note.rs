@@ -292,6 +292,13 @@ impl Note {
         &self.signatures
     }
 
+    /// The one signature that there is, where it is by `key` over the text alone: not checked.
+    pub(crate) fn lone_signature(&self, key: &VerifierKey) -> Option<[u8; 64]> {
+        let [signature] = &self.signatures[..] else { return None };
+        let is_by_key = key.kind == KeyKind::Ed25519 && signature.name == key.name && signature.key_id == key.key_id();
+        if is_by_key { signature.blob.as_slice().try_into().ok() } else { None }
+    }
+
     /// Checks every signature by one of `keys`. At least one has to be there, and none may fail.
     pub fn verify(&self, keys: &[VerifierKey]) -> Result<Vec<VerifiedSignature>, NoteError> {
         let mut verified: Vec<VerifiedSignature> = Vec::new();

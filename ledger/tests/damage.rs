@@ -238,3 +238,38 @@ fn an_export_hands_out_nothing_that_is_not_under_the_root() {
     assert_eq!(export.inclusion_proof(300, 600).unwrap_err().damage().unwrap().kind, DamageKind::Tile);
     assert!(!audit(&target, &verifier(), &|_| ()).unwrap().is_ok());
 }
+
+/// The signatures of many checkpoints are verified at once: the one that is wrong is named all the same, and no other.
+#[test]
+fn a_checkpoint_with_a_wrong_signature_alone_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let mut ledger = ledger_of(&path, 1, one_segment());
+    for position in 1..40 {
+        ledger.append_entries(&[entry(position)]).unwrap();
+    }
+    drop(ledger);
+    let segment = last_segment(&path);
+    let sound = fs::read(&segment).unwrap();
+    for position in [2_u64, 20, 39] {
+        let mut bytes = sound.clone();
+        // The frame: length, checksum, type, and the note, which ends with a signature in base64 and a line feed.
+        let start = format!("{ORIGIN}\n{position}\n");
+        let note = bytes.windows(start.len()).position(|window| window == start.as_bytes()).unwrap();
+        let frame = note - 9;
+        let len = usize::try_from(u32::from_le_bytes(bytes[frame..frame + 4].try_into().unwrap())).unwrap();
+        let digit = &mut bytes[note + len - 20];
+        *digit = if *digit == b'A' { b'B' } else { b'A' };
+        let covered = [&bytes[frame..frame + 4], &bytes[frame + 8..note + len]].concat();
+        let crc = crc32c::crc32c(&covered).to_le_bytes();
+        bytes[frame + 4..frame + 8].copy_from_slice(&crc);
+        fs::write(&segment, &bytes).unwrap();
+        let report = audit(&path, &verifier(), &|_| ()).unwrap();
+        let [problem] = &report.problems[..] else { panic!("{:#?}", report.problems) };
+        assert_eq!(problem.offset, frame as u64);
+        assert!(
+            matches!(&problem.kind, DamageKind::Checkpoint { position: named, why } if *named == position && why.contains("does not verify")),
+            "{problem:?}"
+        );
+    }
+}

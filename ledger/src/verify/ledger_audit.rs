@@ -178,13 +178,14 @@ impl Merge<'_, '_> {
         }
         // Checkpoints first: they compare with the tree as it was before the unit.
         for piece in &pieces {
-            if let Piece::Checkpoint { offset, checkpoint, before } = piece {
+            if let Piece::Checkpoint { offset, root: signed, before } = piece {
                 let mut edge = self.frontier.clone();
                 for (height, hash) in before {
                     edge.push_with(*height, *hash, |_, _| ());
                 }
-                if edge.root() != checkpoint.root() {
-                    let (size, computed, signed) = (edge.size(), edge.root(), checkpoint.root());
+                let computed = edge.root();
+                if computed != *signed {
+                    let (size, signed) = (edge.size(), *signed);
                     self.segment_problem(unit.segment, *offset, DamageKind::Root { size, computed, signed });
                 }
             }

@@ -9,14 +9,15 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     block::Block,
-    checkpoint::SignedCheckpoint,
+    checkpoint::Checkpoint,
     derived::{DerivedFiles, INDEX_STEP},
     disk::{Access, Disk, DiskFile},
     error::{Damage, DamageKind, Error, IoContext as _},
     frame::{FRAME_HEAD_BYTES, FrameHead, FrameKind},
     hash::Hash,
+    key::verify_signatures,
     layout::{SEGMENT_DATA_AT, level_path, open_segment, segment_path},
-    note::VerifierKey,
+    note::{Note, NoteError, VerifierKey},
     scanner::Fault,
     tile::TILE_HEIGHT,
     tree::node_hash,
@@ -48,6 +49,8 @@ pub(super) struct Unit {
     bytes: Vec<u8>,
     /// The length of its frames.
     len: usize,
+    /// Entries among them.
+    entries: usize,
     /// Where and why walking on was not possible.
     fault: Option<(u64, Fault)>,
     /// Whether it is the segment's last, the segment not being the one still written to.
@@ -111,6 +114,7 @@ impl<'a> Walker<'a> {
             offset: current.offset,
             bytes: buffer,
             len: 0,
+            entries: 0,
             fault: None,
             closes: false,
         };
@@ -183,6 +187,7 @@ impl Current {
             unit.len += head.frame_bytes();
             if head.kind == FrameKind::Entry {
                 self.position += 1;
+                unit.entries += 1;
                 let is_long = unit.len > UNIT_BYTES && self.position.is_multiple_of(256);
                 if self.position.is_multiple_of(UNIT_ENTRIES) || is_long {
                     return true;
@@ -204,7 +209,7 @@ pub(super) enum Piece {
     /// A complete aligned subtree.
     Subtree { height: u8, hash: Hash },
     /// A checkpoint frame, signed well and of the right size, whose root the merge has to compare.
-    Checkpoint { offset: u64, checkpoint: Box<SignedCheckpoint>, before: Vec<(u8, Hash)> },
+    Checkpoint { offset: u64, root: Hash, before: Vec<(u8, Hash)> },
 }
 
 /// A unit after its check.
@@ -226,25 +231,15 @@ pub(super) struct Against<'a> {
     pub(super) files: &'a DerivedFiles,
 }
 
-/// Checks one unit on its own.
+/// Checks one unit on its own. The signatures of its checkpoints are verified all at once, which says whether all are good;
+/// where one is not, the unit is checked again with each verified by itself, so that the report names the one.
 pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error> {
-    let mut check = Check {
-        against,
-        path: segment_path(against.dir, unit.segment),
-        position: unit.first,
-        subtrees: Vec::new(),
-        done: Checked {
-            pieces: Vec::new(),
-            problems: Vec::new(),
-            entries: 0,
-            is_broken: false,
-            ends_with_checkpoint: false,
-            unit,
-        },
-        stored: Vec::new(),
-        indexed: Vec::new().into_iter(),
-    };
+    let mut check = Check::new(unit, against);
     check.run()?;
+    if verify_signatures(against.key.public(), &check.signed).is_err() && !check.signed.is_empty() {
+        check = Check { one_by_one: true, ..Check::new(check.done.unit, against) };
+        check.run()?;
+    }
     let mut done = check.done;
     done.pieces.extend(check.subtrees.into_iter().map(|(height, hash)| Piece::Subtree { height, hash }));
     Ok(done)
@@ -261,6 +256,33 @@ struct Check<'a> {
     stored: Vec<Hash>,
     /// Where the index says that the unit's entries lie, every sixteenth.
     indexed: std::vec::IntoIter<u64>,
+    /// Texts and signatures of the unit's checkpoints, still to be verified.
+    signed: Vec<(String, [u8; 64])>,
+    /// Whether each signature is verified by itself instead.
+    one_by_one: bool,
+}
+
+impl<'a> Check<'a> {
+    fn new(unit: Unit, against: &'a Against<'a>) -> Self {
+        Self {
+            against,
+            path: segment_path(against.dir, unit.segment),
+            position: unit.first,
+            subtrees: Vec::new(),
+            done: Checked {
+                pieces: Vec::new(),
+                problems: Vec::new(),
+                entries: 0,
+                is_broken: false,
+                ends_with_checkpoint: false,
+                unit,
+            },
+            stored: Vec::new(),
+            indexed: Vec::new().into_iter(),
+            signed: Vec::new(),
+            one_by_one: false,
+        }
+    }
 }
 
 impl Check<'_> {
@@ -272,7 +294,7 @@ impl Check<'_> {
     }
 
     fn frames(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.load_stored(bytes)?;
+        self.load_stored()?;
         let mut at = 0;
         let mut was_wrong = false;
         while let Some(head) = FrameHead::parse(&bytes[at..]) {
@@ -315,13 +337,8 @@ impl Check<'_> {
     }
 
     /// Reads what the files hold for the unit, leaf hashes and offsets, in one go.
-    fn load_stored(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let (mut at, mut entries) = (0, 0);
-        while let Some(head) = FrameHead::parse(&bytes[at..]) {
-            entries += usize::from(head.kind == FrameKind::Entry);
-            at += head.frame_bytes();
-        }
-        let (files, first) = (self.against.files, self.done.unit.first);
+    fn load_stored(&mut self) -> Result<(), Error> {
+        let (files, first, entries) = (self.against.files, self.done.unit.first, self.done.unit.entries);
         match files.hashes(0, first, entries) {
             Ok(stored) => self.stored = stored,
             Err(Error::Damage(damage)) => self.done.problems.push(*damage),
@@ -388,21 +405,32 @@ impl Check<'_> {
 
     fn checkpoint(&mut self, offset: u64, text: &[u8]) {
         let position = self.position;
-        let checkpoint = str::from_utf8(text)
-            .map_err(|error| error.to_string())
-            .and_then(|text| super::checkpoint(text, self.against.key).map_err(|error| error.to_string()));
-        match checkpoint {
-            Err(why) => self.problem(offset, DamageKind::Checkpoint { position, why }),
-            Ok(checkpoint) if checkpoint.size() != position => {
-                let kind = DamageKind::CheckpointSize { stated: checkpoint.size(), counted: position };
+        match self.signed_checkpoint(text) {
+            Err(error) => self.problem(offset, DamageKind::Checkpoint { position, why: error.to_string() }),
+            Ok(checkpoint) if checkpoint.size != position => {
+                let kind = DamageKind::CheckpointSize { stated: checkpoint.size, counted: position };
                 self.problem(offset, kind);
             }
             Ok(checkpoint) => {
                 let before = self.subtrees.clone();
-                let checkpoint = Box::new(checkpoint);
-                self.done.pieces.push(Piece::Checkpoint { offset, checkpoint, before });
+                self.done.pieces.push(Piece::Checkpoint { offset, root: checkpoint.root, before });
             }
         }
+    }
+
+    /// Reads a checkpoint. The plain one, with the ledger's signature and no other, is verified later with the unit's others.
+    fn signed_checkpoint(&mut self, text: &[u8]) -> Result<Checkpoint, NoteError> {
+        let note = Note::parse(text)?;
+        let key = self.against.key;
+        let checkpoint: Checkpoint = note.text().parse()?;
+        match note.lone_signature(key).filter(|_| !self.one_by_one && checkpoint.origin == key.name()) {
+            Some(signature) => self.signed.push((note.text().to_owned(), signature)),
+            None => {
+                let text = str::from_utf8(text).map_err(|_error| NoteError::Text)?;
+                super::checkpoint(text, key)?;
+            }
+        }
+        Ok(checkpoint)
     }
 }
 
