@@ -7,6 +7,7 @@
 //! Invariants: nothing is folded or answered before it is durable; rules run only on cuts read back from the governance
 //! ledger; what the service says takes effect when its own entry is folded, and saying it twice is harmless.
 
+mod ahead;
 mod backfill;
 mod cache;
 mod core;

@@ -13,6 +13,8 @@ mod life;
 mod model;
 #[path = "simulation/node.rs"]
 mod node;
+#[path = "simulation/stopped.rs"]
+mod stopped;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

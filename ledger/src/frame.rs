@@ -124,6 +124,7 @@ impl Chunk {
             return Err(Error::EntryTooLarge { bytes });
         }
         let start = self.bytes.len();
+        self.bytes.reserve(FRAME_HEAD_BYTES + bytes);
         encode(FrameKind::Entry, parts, &mut self.bytes);
         self.starts.push(start);
         self.leaves.push(Hash::of(&self.bytes[start + TYPE_AT..]));

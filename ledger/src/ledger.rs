@@ -148,11 +148,16 @@ impl Ledger {
     /// Appends chunks as one batch and returns the positions of their entries, durable and signed. Without
     /// entries nothing is written. Any error but those of the arguments stops the writer.
     pub fn append(&mut self, chunks: &[Chunk]) -> Result<Range<u64>, Error> {
+        self.append_each(&chunks.iter().collect::<Vec<_>>())
+    }
+
+    /// [`Ledger::append`] of chunks that lie apart.
+    pub fn append_each(&mut self, chunks: &[&Chunk]) -> Result<Range<u64>, Error> {
         if let Some(cause) = &self.poison {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
         let first = self.size();
-        if chunks.iter().all(Chunk::is_empty) {
+        if chunks.iter().all(|chunk| chunk.is_empty()) {
             return Ok(first..first);
         }
         match self.commit(chunks) {
@@ -176,7 +181,7 @@ impl Ledger {
         self.append(&[chunk])
     }
 
-    fn commit(&mut self, chunks: &[Chunk]) -> Result<(), Error> {
+    fn commit(&mut self, chunks: &[&Chunk]) -> Result<(), Error> {
         let bytes: usize = chunks.iter().map(|chunk| chunk.bytes().len()).sum();
         self.make_room(bytes as u64)?;
         let start = self.segment.end;

@@ -7,8 +7,8 @@ use crate::{error::Error, hash::Hash};
 /// What [`EntrySource::for_each_entry`] calls for each entry.
 pub type Visit<'a> = dyn FnMut(u64, &[u8]) -> ControlFlow<()> + 'a;
 
-/// A ledger to read from, wherever it lies.
-pub trait EntrySource {
+/// A ledger to read from, wherever it lies, and from several threads at once.
+pub trait EntrySource: Sync {
     /// The number of entries.
     fn size(&self) -> u64;
     /// The signed root at that size.

@@ -63,11 +63,32 @@ impl Snapshot {
     }
 }
 
+/// The metrics folds after so many governance entries: kept wherever reading the records again would take long, so that what
+/// they said at any time in the past is at hand. Small, whatever the age of the ledgers, and so all are kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PastSlo {
+    /// Governance entries followed.
+    #[serde(skip)]
+    pub(super) size: u64,
+    /// Root of the governance ledger at that size.
+    #[serde(with = "crate::domain::cut::hash_text")]
+    root: Hash,
+    pub(super) slo: Slo,
+}
+
+impl PastSlo {
+    pub(super) fn matches(&self, governance: &dyn EntrySource) -> bool {
+        self.size <= governance.size() && governance.root_at(self.size).is_ok_and(|root| root == self.root)
+    }
+}
+
 /// The cache.
 #[derive(Debug, Clone)]
 pub struct Cache {
     db: sled::Db,
     snapshots: sled::Tree,
+    /// [`PastSlo`] by governance entries.
+    past: sled::Tree,
     ids: sled::Tree,
 }
 
@@ -111,8 +132,9 @@ impl Cache {
     fn over(config: &sled::Config) -> Result<Self, SequencerError> {
         let db = config.clone().cache_capacity(16 << 20).flush_every_ms(None).open().map_err(wrong)?;
         let snapshots = db.open_tree("snapshots").map_err(wrong)?;
+        let past = db.open_tree("past_slo").map_err(wrong)?;
         let ids = db.open_tree("ids").map_err(wrong)?;
-        Ok(Self { db, snapshots, ids })
+        Ok(Self { db, snapshots, past, ids })
     }
 
     /// Deletes the cache at `path`.
@@ -147,9 +169,32 @@ impl Cache {
             .ok()
     }
 
+    /// Keeps the metrics folds as they are after `size` governance entries, whose root is `root`. It becomes durable with the
+    /// next snapshot; until then a crash costs time and nothing else.
+    pub(super) fn keep_past_slo(&self, size: u64, root: Hash, slo: &Slo) -> Result<(), SequencerError> {
+        #[derive(Serialize)]
+        struct Kept<'a> {
+            #[serde(with = "crate::domain::cut::hash_text")]
+            root: Hash,
+            slo: &'a Slo,
+        }
+        self.past.insert(size.to_be_bytes(), serde_json::to_vec(&Kept { root, slo })?).map_err(wrong)?;
+        Ok(())
+    }
+
+    /// The last of the kept metrics folds at or before `size` governance entries.
+    pub(super) fn past_slo_before(&self, size: u64) -> Option<PastSlo> {
+        let (at, bytes) = self.past.range(..=size.to_be_bytes()).next_back()?.ok()?;
+        let kept: PastSlo = serde_json::from_slice(&bytes)
+            .inspect_err(|error| tracing::warn!(%error, "cache.past_unreadable: folding from further back"))
+            .ok()?;
+        Some(PastSlo { size: u64::from_be_bytes(at.as_ref().try_into().ok()?), ..kept })
+    }
+
     /// Forgets everything.
     pub fn clear(&self) -> Result<(), SequencerError> {
         self.snapshots.clear().map_err(wrong)?;
+        self.past.clear().map_err(wrong)?;
         self.ids.clear().map_err(wrong)
     }
 }

@@ -6,13 +6,14 @@
 //! cut and its alerts says them at the next start; (5) the caller is answered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ledger::key::LedgerKey;
 use ledger::{EntrySource, Ledger};
 
+use super::ahead::Ahead;
 use super::cache::{Cache, CacheIds, Snapshot};
 use super::data_dir::{DataDir, metrics_number};
 use super::error::{SequencerError, of};
@@ -35,8 +36,9 @@ use crate::projection::waivers::Said;
 
 /// Governance entries between snapshots.
 const SNAPSHOT_ENTRIES: u64 = 4_096;
-/// Entries read at once when a metrics ledger is scanned at start.
-const SCAN_ENTRIES: u64 = 65_536;
+/// Metric records between two states of the metrics folds that are kept for answers about the past: reading so many again
+/// takes some 20 ms of one core.
+const PAST_SLO_RECORDS: u64 = 32_768;
 
 /// A governance entry on its way in. Its time becomes the later of its own and that of the entry before.
 #[derive(Debug, Clone)]
@@ -73,6 +75,10 @@ pub struct Core {
     /// Governance entries that the rules have not followed yet: from a cut on whose sizes the ledgers here have not reached.
     deferred: VecDeque<Applied>,
     snapshot_at: u64,
+    /// Metric records folded when a state of the metrics folds was last kept.
+    past_slo_at: u64,
+    /// While starting: the metrics entries that follow the snapshot.
+    ahead: BTreeMap<u32, Ahead<MetricsChunk>>,
     shared: Arc<Shared>,
     embedded: bool,
 }
@@ -118,49 +124,62 @@ impl Core {
             unsaid,
             deferred: VecDeque::new(),
             snapshot_at,
+            past_slo_at: 0,
+            ahead: BTreeMap::new(),
             shared,
             embedded,
         };
-        let numbers: Vec<u32> = core.metrics.keys().copied().collect();
-        for number in numbers {
-            core.scan_metrics(number, &times)?;
-        }
-        core.replay()?;
+        core.replay(&times)?;
         Ok(core)
     }
 
-    /// Takes note of the metrics entries that follow the snapshot.
-    fn scan_metrics(&mut self, number: u32, times: &TimeFields) -> Result<(), SequencerError> {
-        let Some(ledger) = self.metrics.get(&number) else { return Ok(()) };
-        let reader = ledger.reader();
+    /// Begins to read the metrics entries that follow the snapshot.
+    fn read_ahead(&mut self, times: &TimeFields) {
         let prepare = Prepare::new(self.data_dir.blobs(), times.clone());
-        let mut from = self.shared.metrics().get(&number).map_or(1, |state| state.size.max(1));
-        while from < reader.size() {
-            let to = reader.size().min(from + SCAN_ENTRIES);
-            let mut chunk = MetricsChunk::default();
-            reader
-                .for_each_entry(from..to, |_, entry| {
-                    prepare.review(&mut chunk, entry);
-                    ControlFlow::Continue(())
-                })
-                .map_err(of("metrics"))?;
-            self.note(number, from, &chunk);
-            self.shared.status.read_at_start.fetch_add(to - from, Ordering::Relaxed);
-            from = to;
+        for (number, ledger) in &self.metrics {
+            let reader = ledger.reader();
+            let mut metrics = self.shared.metrics_mut();
+            let state = metrics.entry(*number).or_default();
+            // The first entry holds the settings.
+            let range = state.size.max(1)..reader.size();
+            state.size = state.size.max(1);
+            self.shared.status.read_at_start.fetch_add(range.end - range.start, Ordering::Relaxed);
+            let prepare = prepare.clone();
+            let see = move |chunk: &mut MetricsChunk, entry: &[u8]| prepare.review(chunk, entry);
+            self.ahead.insert(*number, Ahead::over(&format!("metrics-{number}"), &reader, range, see));
         }
-        self.shared.metrics_mut().entry(number).or_default().size = reader.size();
+    }
+
+    /// Takes note of the entries of one ledger up to `size`, as they were when they were appended: so each is parsed once, and
+    /// what a cut takes is in memory when the cut is folded.
+    fn take_ahead(&mut self, number: u32, size: u64) -> Result<(), SequencerError> {
+        while let Some(ahead) = self.ahead.get_mut(&number).filter(|ahead| ahead.at() < size)
+            && let Some((first, mut chunk)) = ahead.next()?
+        {
+            self.note(number, first, std::iter::once(&mut chunk));
+        }
         Ok(())
     }
 
-    fn note(&mut self, number: u32, first: u64, chunk: &MetricsChunk) {
-        for (index, file, line) in &chunk.files {
-            self.files.see_line(first + index, *file, *line);
+    /// Takes note of what was appended at `first`, and keeps its records for the cut.
+    fn note<'a>(&mut self, number: u32, first: u64, chunks: impl Iterator<Item = &'a mut MetricsChunk>) {
+        let mut metrics = self.shared.metrics_mut();
+        let (state, pending) = (metrics.entry(number).or_default(), self.pending.entry(number).or_default());
+        let mut first = first;
+        for chunk in chunks {
+            for (index, file, line) in &chunk.files {
+                self.files.see_line(first + index, *file, *line);
+            }
+            state.see_chunk(first, chunk);
+            chunk.batch.first_position = first;
+            first += chunk.len() as u64;
+            pending.push(&mut chunk.batch);
         }
-        self.shared.metrics_mut().entry(number).or_default().see_chunk(first, chunk);
     }
 
-    /// Folds the governance entries that follow the snapshot.
-    fn replay(&mut self) -> Result<(), SequencerError> {
+    /// Folds the governance entries that follow the snapshot, and with each cut the records that it takes.
+    fn replay(&mut self, times: &TimeFields) -> Result<(), SequencerError> {
+        self.read_ahead(times);
         let reader = self.governance.reader();
         let from = self.shared.governance().size;
         self.shared.status.read_at_start.fetch_add(reader.size() - from, Ordering::Relaxed);
@@ -168,6 +187,11 @@ impl Core {
             let (position, entry) = entry.map_err(of("governance"))?;
             self.fold(position, &entry)?;
         }
+        let numbers: Vec<u32> = self.ahead.keys().copied().collect();
+        for number in numbers {
+            self.take_ahead(number, u64::MAX)?;
+        }
+        self.ahead.clear();
         self.shared.announce();
         Ok(())
     }
@@ -266,6 +290,11 @@ impl Core {
         if applied.verdict != Verdict::Admitted {
             return Ok(());
         }
+        if let Some(Event::Cut(cut)) = &applied.event {
+            for listed in &cut.ledgers {
+                self.take_ahead(listed.ledger, listed.size)?;
+            }
+        }
         let sources: BTreeMap<u32, ledger::Reader> =
             self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
         let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
@@ -274,8 +303,20 @@ impl Core {
         self.settle(applied);
         if let Some(Event::Cut(cut)) = &applied.event {
             self.after_cut(cut, findings)?;
+            self.keep_past_slo(applied.position + 1, cut)?;
         }
         Ok(())
+    }
+
+    /// Keeps the state after a cut, where many records were folded since the last one kept.
+    fn keep_past_slo(&mut self, size: u64, cut: &Cut) -> Result<(), SequencerError> {
+        let records: u64 = cut.ledgers.iter().map(|listed| listed.size).sum();
+        if records < self.past_slo_at + PAST_SLO_RECORDS {
+            return Ok(());
+        }
+        self.past_slo_at = records;
+        let root = self.governance.root_at(size).map_err(of("governance"))?;
+        self.cache.keep_past_slo(size, root, &self.shared.slo())
     }
 
     /// An entry of the service was folded: it is said. One that this node did not derive itself is an integrity alarm.
@@ -388,28 +429,26 @@ impl Core {
     }
 
     /// Appends metric records to `metrics-<number>`, durably.
-    pub fn append_metrics(&mut self, number: u32, chunks: Vec<MetricsChunk>) -> Result<Range<u64>, SequencerError> {
-        let name = format!("metrics-{number}");
+    pub fn append_metrics(&mut self, number: u32, mut chunks: Vec<MetricsChunk>) -> Result<Range<u64>, SequencerError> {
+        self.append_chunks(number, &mut chunks.iter_mut().collect::<Vec<_>>())
+    }
+
+    /// The same for chunks that lie apart. They keep their buffers, so that whoever made them frees them.
+    pub(super) fn append_chunks(
+        &mut self,
+        number: u32,
+        chunks: &mut [&mut MetricsChunk],
+    ) -> Result<Range<u64>, SequencerError> {
+        let name = || format!("metrics-{number}");
         let ledger = self.metrics.get_mut(&number).ok_or_else(|| SequencerError::Invalid {
             what: "ledger".to_owned(),
-            value: name.clone(),
+            value: name(),
             reason: "there is no such ledger here".to_owned(),
         })?;
-        let (mut framed, mut rest) = (Vec::with_capacity(chunks.len()), Vec::with_capacity(chunks.len()));
-        for mut chunk in chunks {
-            framed.push(std::mem::take(&mut chunk.chunk));
-            rest.push(chunk);
-        }
-        let range = ledger.append(&framed).map_err(of(&name))?;
+        let framed: Vec<&ledger::Chunk> = chunks.iter().map(|chunk| &chunk.chunk).collect();
+        let range = ledger.append_each(&framed).map_err(|error| of(&name())(error))?;
         // Durable and signed from here on.
-        let mut first = range.start;
-        for mut chunk in rest {
-            self.note(number, first, &chunk);
-            let count = chunk.len() as u64;
-            chunk.batch.first_position = first;
-            self.pending.entry(number).or_default().push(std::mem::take(&mut chunk.batch));
-            first += count;
-        }
+        self.note(number, range.start, chunks.iter_mut().map(|chunk| &mut **chunk));
         self.follow_deferred()?;
         Ok(range)
     }

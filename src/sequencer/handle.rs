@@ -19,7 +19,7 @@ use super::core::{Incoming, Outcome};
 use super::data_dir::DataDir;
 use super::error::SequencerError;
 use super::metrics::{MetricsChunk, Prepare};
-use super::run::{Body, Message, Running};
+use super::run::{Appended, Body, Message, Running};
 use super::sayings::command_event;
 use super::shared::Shared;
 use crate::clock::Clock;
@@ -111,12 +111,14 @@ pub struct Handle {
 /// Records on their way to the disk.
 #[derive(Debug)]
 #[must_use = "only once they are durable are they there"]
-pub struct Queued(oneshot::Receiver<Result<Range<u64>, Arc<SequencerError>>>);
+pub struct Queued(oneshot::Receiver<Result<Appended, Arc<SequencerError>>>);
 
 impl Queued {
     /// Waits until they are durable; their positions.
     pub async fn durable(self) -> Result<Range<u64>, SubmitError> {
-        Ok(self.0.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??)
+        let appended =
+            self.0.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??;
+        Ok(appended.range)
     }
 }
 
@@ -231,7 +233,9 @@ impl Handle {
     /// Straight to the writer: metric records that are to be entries of `metrics-<ledger>`.
     pub async fn append_metrics(&self, ledger: u32, chunk: MetricsChunk) -> Result<Range<u64>, SubmitError> {
         let bytes = chunk.bytes();
-        self.ask(bytes, |reply| Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) }).await
+        let chunk = Box::new(chunk);
+        let appended = self.ask(bytes, |reply| Body::Metrics { ledger, chunk, reply: Some(reply) }).await?;
+        Ok(appended.range)
     }
 
     /// Produces metric records to the broker, at least once.

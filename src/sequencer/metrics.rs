@@ -4,17 +4,18 @@
 //! takes them. Beyond a bound the records are dropped and read again from the ledger.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use ledger::EntrySource;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{Ahead, PART_ENTRIES};
 use super::error::{SequencerError, of};
 use crate::domain::cut::CUT_SECONDS;
 use crate::domain::envelope::hex;
 use crate::domain::leaf::{self, Header, Oversize};
-use crate::domain::metric::{self, Batch, Kind, MetricEvent, Sample, TimeFields};
+use crate::domain::metric::{self, Batch, Kind, MetricEvent, MetricRecord, Sample, TimeFields};
 use crate::domain::offsets::Offsets;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report;
@@ -23,6 +24,8 @@ use crate::projection::slo::{Records, RecordsError};
 
 /// Typed records kept for the next cut, over all metrics ledgers: 64 bytes each.
 const PENDING_SAMPLES_MAX: usize = 1_000_000;
+/// Batches of so few records are kept as one: a batch of one record takes many times the memory of the record.
+const SMALL_SAMPLES_MAX: usize = 1_024;
 /// Bytes that header, LF and the longest body may not exceed.
 const ENTRY_BYTES_MAX: usize = ledger::ENTRY_BYTES_MAX;
 
@@ -291,9 +294,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, batch: Batch) {
+    /// Takes the records of a batch, and the batch itself unless it is small.
+    pub(super) fn push(&mut self, batch: &mut Batch) {
         self.samples += batch.len();
-        self.batches.push_back(batch);
+        match self.batches.back_mut() {
+            Some(last)
+                if last.len() + batch.len() <= SMALL_SAMPLES_MAX
+                    && last.first_position + last.len() as u64 == batch.first_position =>
+            {
+                last.absorb(batch);
+            }
+            _ => self.batches.push_back(std::mem::take(batch)),
+        }
         while self.samples > PENDING_SAMPLES_MAX {
             let Some(dropped) = self.batches.pop_front() else { break };
             self.samples -= dropped.len();
@@ -338,15 +350,43 @@ impl<'a> LedgerRecords<'a> {
             return Ok(());
         }
         let source = self.sources.get(&ledger).ok_or_else(|| format!("metrics-{ledger} is not at hand"))?;
+        if to - from > PART_ENTRIES {
+            return reread_ahead((&format!("metrics-{ledger}"), *source), from..to, visit);
+        }
         source.for_each_entry(from..to, &mut |_, entry| {
-            if let Ok(text) = report::text(leaf::body(entry))
-                && let Ok(MetricEvent::Request(record)) = metric::parse(text)
-            {
+            if let Some(record) = request_in(entry) {
                 visit(Sample::from(&record));
             }
             ControlFlow::Continue(())
         })?;
         Ok(())
+    }
+}
+
+/// Reads many records again, on all cores.
+fn reread_ahead(
+    source: (&str, &dyn EntrySource),
+    range: Range<u64>,
+    visit: &mut dyn FnMut(Sample<'_>),
+) -> Result<(), RecordsError> {
+    std::thread::scope(|scope| {
+        let see = |part: &mut Batch, entry: &[u8]| match request_in(entry) {
+            Some(record) => part.push(&record),
+            None => part.push_none(),
+        };
+        let mut ahead = Ahead::within(scope, source, range, see);
+        while let Some((_, part)) = ahead.next()? {
+            part.samples().for_each(|(_, sample)| visit(sample));
+        }
+        Ok(())
+    })
+}
+
+/// The request that an entry holds, if it counts.
+fn request_in(entry: &[u8]) -> Option<MetricRecord<'_>> {
+    match metric::parse(report::text(leaf::body(entry)).ok()?) {
+        Ok(MetricEvent::Request(record)) => Some(record),
+        Ok(MetricEvent::Notice(_)) | Err(_) => None,
     }
 }
 
@@ -369,7 +409,7 @@ impl Records for LedgerRecords<'_> {
             }
             // A hole between batches cannot be: each append pushes one. What is missing is read again all the same.
             self.reread(ledger, next, batch.first_position.min(to), visit)?;
-            batch.samples().filter(|(position, _)| (from..to).contains(position)).for_each(|(_, sample)| visit(sample));
+            batch.samples_between(from, to).for_each(|(_, sample)| visit(sample));
             next = end;
         }
         if next < to && next >= in_memory_from { self.reread(ledger, next, to, visit) } else { Ok(()) }

@@ -10,12 +10,13 @@ use ledger::EntrySource;
 use super::cache::{Cache, CacheIds};
 use super::error::{SequencerError, of};
 use super::metrics::LedgerRecords;
+use crate::domain::cut::Cut;
 use crate::domain::event::Event;
 use crate::domain::leaf;
 use crate::domain::time::Time;
 use crate::projection::governance::{Applied, Governance, Verdict};
 use crate::projection::ids::{Claim, IdIndex, MemoryIds};
-use crate::projection::slo::Slo;
+use crate::projection::slo::{Finding, Records, Slo};
 
 /// The folds at a past size.
 #[derive(Debug, Clone, Default)]
@@ -62,17 +63,27 @@ pub fn fold_to(
             view.slo = snapshot.slo;
         }
     }
+    // The governance entries that the metrics folds have followed.
+    let mut followed = view.governance.size;
+    if with_metrics
+        && let Some(kept) = cache.and_then(|cache| cache.past_slo_before(size))
+        && kept.size > followed
+        && kept.matches(*governance)
+    {
+        followed = kept.size;
+        view.slo = kept.slo;
+    }
     let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default() };
     let mut records = LedgerRecords::new(sources);
     let mut failed = None;
     governance
         .for_each_entry(view.governance.size..size, &mut |position, entry| {
             let applied = view.governance.apply(position, entry, &mut ids);
-            if !with_metrics {
+            if !with_metrics || position < followed {
                 return ControlFlow::Continue(());
             }
-            match follow(&mut view.slo, &applied, &mut records) {
-                Ok(_) => ControlFlow::Continue(()),
+            match follow_again(&mut view.slo, &applied, &mut records) {
+                Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failed = Some(error);
                     ControlFlow::Break(())
@@ -87,17 +98,33 @@ pub fn fold_to(
 pub(super) fn follow(
     slo: &mut Slo,
     applied: &Applied,
-    records: &mut dyn crate::projection::slo::Records,
-) -> Result<Vec<crate::projection::slo::Finding>, SequencerError> {
+    records: &mut dyn Records,
+) -> Result<Vec<Finding>, SequencerError> {
+    match observe(slo, applied) {
+        Some(cut) => Ok(slo.cut(cut, records)?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The same for an entry that was followed before: what it brought to light is in the ledger.
+fn follow_again(slo: &mut Slo, applied: &Applied, records: &mut dyn Records) -> Result<(), SequencerError> {
+    match observe(slo, applied) {
+        Some(cut) => Ok(slo.pass(cut, records)?),
+        None => Ok(()),
+    }
+}
+
+/// Takes in an entry; the cut, if it is one.
+fn observe<'a>(slo: &mut Slo, applied: &'a Applied) -> Option<&'a Cut> {
     if applied.verdict != Verdict::Admitted {
-        return Ok(Vec::new());
+        return None;
     }
     if applied.position == 0 {
         slo.begin(applied.rules_version);
     }
-    let Some(event) = &applied.event else { return Ok(Vec::new()) };
+    let event = applied.event.as_ref()?;
     slo.observe(applied.position, applied.time, applied.about.stack.as_deref(), event);
-    if let Event::Cut(cut) = event { Ok(slo.cut(cut, records)?) } else { Ok(Vec::new()) }
+    if let Event::Cut(cut) = event { Some(cut) } else { None }
 }
 
 /// The number of entries, of the first `size`, whose time is not after `time`: entry times never go back.

@@ -31,6 +31,9 @@ const QUEUE_MESSAGES_MAX: usize = 4_096;
 const BATCH_MESSAGES_MAX: usize = 1_024;
 /// Bytes appended as one batch at the most.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The buffers of a chunk up to this size go back with the answer. Of a larger one they are freed at once, since whoever
+/// reads a file fetches its answers late.
+const RETURNED_BYTES_MAX: usize = 16 << 10;
 /// Longest sleep, so that a stop or a clock change is seen.
 const TICK: Duration = Duration::from_millis(500);
 /// A cut that is later than this is left out: the process was suspended, and no cut is made for the time it was down.
@@ -42,9 +45,17 @@ const FIGURES_KEPT: usize = 4_096;
 
 type Reply<T> = oneshot::Sender<Result<T, Arc<SequencerError>>>;
 
+/// Where records lie now.
+#[derive(Debug)]
+pub(super) struct Appended {
+    pub(super) range: Range<u64>,
+    /// The buffers of a small chunk: freed by the caller's thread, which made them, and not by the writer, for whom all wait.
+    _chunk: Option<Box<MetricsChunk>>,
+}
+
 pub(super) enum Body {
     Governance { items: Vec<Incoming>, reply: Option<Reply<Vec<Outcome>>> },
-    Metrics { ledger: u32, chunk: Box<MetricsChunk>, reply: Option<Reply<Range<u64>>> },
+    Metrics { ledger: u32, chunk: Box<MetricsChunk>, reply: Option<Reply<Appended>> },
     Backfill { step: BackfillStep, reply: Reply<Vec<Verdict>> },
     BackfillEnd,
     File { file: FileRegistered, time: Time, reply: Reply<()> },
@@ -132,7 +143,7 @@ struct Writer {
 }
 
 /// A chunk, and who waits for its positions.
-type WaitingChunk = (MetricsChunk, Option<Reply<Range<u64>>>);
+type WaitingChunk = (Box<MetricsChunk>, Option<Reply<Appended>>);
 
 /// What of one batch goes where.
 #[derive(Default)]
@@ -140,17 +151,39 @@ struct Batch {
     items: Vec<Incoming>,
     replies: Vec<(usize, Option<Reply<Vec<Outcome>>>)>,
     chunks: BTreeMap<u32, Vec<WaitingChunk>>,
-    permits: Vec<OwnedSemaphorePermit>,
+    /// The queue's bytes that the batch takes.
+    permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
     messages: usize,
 }
 
+/// A panic in the writer's thread stops the writer like an error does.
+struct StoppedByPanic(Option<Arc<Shared>>);
+
+impl Drop for StoppedByPanic {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.status.poisoned.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) -> Result<(), Arc<SequencerError>> {
+        let mut unless_foreseen = StoppedByPanic(Some(Arc::clone(&self.shared)));
         let result = self.serve(receiver).map_err(Arc::new);
         if let Err(error) = &result {
-            self.shared.status.poisoned.store(true, Ordering::SeqCst);
             tracing::error!(%error, "writer.stopped: restart the service to recover");
+        }
+        unless_foreseen.0 = None;
+        result
+    }
+
+    /// An error stops the writer. Readers are told before whoever waits for an answer is told, or finds that there will be
+    /// none: so nobody who knows of the stop is then told by `/healthz` that all is well.
+    fn stopping<T>(&self, result: Result<T, SequencerError>) -> Result<T, SequencerError> {
+        if result.is_err() {
+            self.shared.status.poisoned.store(true, Ordering::SeqCst);
         }
         result
     }
@@ -158,11 +191,12 @@ impl Writer {
     fn serve(&mut self, receiver: &Receiver<Message>) -> Result<(), SequencerError> {
         let mut held = None;
         loop {
-            self.cuts_due()?;
+            let due = self.cuts_due();
+            self.stopping(due)?;
             let first = match held.take().map_or_else(|| receiver.recv_timeout(self.sleep()), Ok) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return self.core.snapshot(),
+                Err(RecvTimeoutError::Disconnected) => return self.last_snapshot(),
             };
             let mut batch = Batch::default();
             let mut next = Some(first);
@@ -182,9 +216,14 @@ impl Writer {
                 held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }))
                 && self.handle(message)?
             {
-                return self.core.snapshot();
+                return self.last_snapshot();
             }
         }
+    }
+
+    fn last_snapshot(&mut self) -> Result<(), SequencerError> {
+        let kept = self.core.snapshot();
+        self.stopping(kept)
     }
 
     /// Puts a plain append into the batch; gives anything else back.
@@ -209,7 +248,7 @@ impl Writer {
             }
             Body::Metrics { ledger, chunk, reply } => {
                 batch.bytes += chunk.bytes();
-                batch.chunks.entry(ledger).or_default().push((*chunk, reply));
+                batch.chunks.entry(ledger).or_default().push((chunk, reply));
             }
             body @ (Body::Backfill { .. }
             | Body::BackfillEnd
@@ -222,7 +261,11 @@ impl Writer {
                 return Some(Message { body, _permit: permit });
             }
         }
-        batch.permits.extend(permit);
+        match (&mut batch.permit, permit) {
+            (Some(all), Some(permit)) => all.merge(permit),
+            (all @ None, permit) => *all = permit,
+            (Some(_), None) => {}
+        }
         batch.messages += 1;
         None
     }
@@ -234,20 +277,10 @@ impl Writer {
         let began = monotonic();
         let mut entries = batch.items.len() as u64;
         for (ledger, chunks) in batch.chunks {
-            let (chunks, replies): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
-            let lengths: Vec<u64> = chunks.iter().map(|chunk| chunk.len() as u64).collect();
-            let range = self.core.append_metrics(ledger, chunks)?;
-            entries += range.end - range.start;
-            let mut first = range.start;
-            for (length, reply) in lengths.into_iter().zip(replies) {
-                if let Some(reply) = reply {
-                    // Whoever asked may have gone; the entries are there all the same.
-                    let _ = reply.send(Ok(first..first + length));
-                }
-                first += length;
-            }
+            entries += self.commit_chunks(ledger, chunks)?;
         }
-        let mut outcomes = self.core.append_governance(batch.items)?.into_iter();
+        let appended = self.core.append_governance(batch.items);
+        let mut outcomes = self.stopping(appended)?.into_iter();
         for (count, reply) in batch.replies {
             let own: Vec<Outcome> = outcomes.by_ref().take(count).collect();
             if let Some(reply) = reply {
@@ -255,7 +288,27 @@ impl Writer {
             }
         }
         self.record(entries, began.elapsed());
-        self.core.snapshot_if_due()
+        let kept = self.core.snapshot_if_due();
+        self.stopping(kept)
+    }
+
+    /// Appends chunks and says where they lie.
+    fn commit_chunks(&mut self, ledger: u32, mut chunks: Vec<WaitingChunk>) -> Result<u64, SequencerError> {
+        let lengths: Vec<u64> = chunks.iter().map(|(chunk, _)| chunk.len() as u64).collect();
+        let mut parts: Vec<&mut MetricsChunk> = chunks.iter_mut().map(|(chunk, _)| &mut **chunk).collect();
+        let appended = self.core.append_chunks(ledger, &mut parts);
+        let range = self.stopping(appended)?;
+        let mut first = range.start;
+        for (length, (chunk, reply)) in lengths.into_iter().zip(chunks) {
+            let range = first..first + length;
+            first = range.end;
+            if let Some(reply) = reply {
+                let chunk = Some(chunk).filter(|chunk| chunk.bytes() <= RETURNED_BYTES_MAX);
+                // Whoever asked may have gone; the entries are there all the same.
+                let _ = reply.send(Ok(Appended { range, _chunk: chunk }));
+            }
+        }
+        Ok(range.end - range.start)
     }
 
     fn record(&self, entries: u64, took: Duration) {
@@ -275,20 +328,20 @@ impl Writer {
         match message.body {
             Body::Backfill { step, reply } => {
                 self.backfilling_until = Some(self.options.clock.now().plus_seconds(BACKFILL_GRACE_SECONDS));
-                let verdicts = self.core.backfill(step)?;
-                let _ = reply.send(Ok(verdicts));
+                let taken = self.core.backfill(step);
+                let _ = reply.send(Ok(self.stopping(taken)?));
             }
             Body::BackfillEnd => self.backfilling_until = None,
             Body::File { file, time, reply } => {
-                self.core.say(&[Saying::file_registered(&file)], time)?;
-                let _ = reply.send(Ok(()));
+                let said = self.core.say(&[Saying::file_registered(&file)], time);
+                let _ = reply.send(Ok(self.stopping(said).map(|_| ())?));
             }
             Body::Progress { file, reply } => {
                 let _ = reply.send(Ok(self.core.files().get(file)));
             }
             Body::Partition { number, reply } => {
-                self.core.ensure_metrics(number)?;
-                let _ = reply.send(Ok(()));
+                let made = self.core.ensure_metrics(number);
+                let _ = reply.send(Ok(self.stopping(made)?));
             }
             Body::Policy { policy, reply } => {
                 let _ = reply.send(self.core.policy_sealed(&policy).map_err(Arc::new));

@@ -69,12 +69,16 @@ impl<'a> From<&'a MetricRecord<'_>> for Sample<'a> {
     }
 }
 
+/// So few pairs are looked through; an index of them would cost more than it saves, most of all to a run of one line.
+const SCANNED_PAIRS_MAX: usize = 8;
+
 /// A run of lines, parsed.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Position of the first line; set by the writer, who alone knows it.
     pub first_position: u64,
     pairs: Vec<(Box<str>, Box<str>)>,
+    /// Numbers by engine, once there are more pairs than [`SCANNED_PAIRS_MAX`].
     index: BTreeMap<Box<str>, Vec<u32>>,
     last: u32,
     samples: Vec<Option<Packed>>,
@@ -185,20 +189,43 @@ impl Batch {
             found.is_some_and(|(engine, name)| &**engine == engine_hash && &**name == model)
         };
         if !is(&self.pairs, self.last) {
-            let known = self
-                .index
-                .get(engine_hash)
-                .and_then(|numbers| numbers.iter().copied().find(|&number| is(&self.pairs, number)));
-            self.last = if let Some(number) = known {
-                number
+            let is_scanned = self.pairs.len() <= SCANNED_PAIRS_MAX;
+            let known = if is_scanned {
+                (1..).take(self.pairs.len()).find(|&number| is(&self.pairs, number))
             } else {
-                self.pairs.push((engine_hash.into(), model.into()));
-                let number = u32::try_from(self.pairs.len()).ok()?;
-                self.index.entry(engine_hash.into()).or_default().push(number);
-                number
+                let numbers = self.index.get(engine_hash);
+                numbers.and_then(|numbers| numbers.iter().copied().find(|&number| is(&self.pairs, number)))
             };
+            self.last = if let Some(number) = known { number } else { self.enter(engine_hash, model)? };
         }
         NonZeroU32::new(self.last)
+    }
+
+    /// A pair that is new; its number.
+    fn enter(&mut self, engine_hash: &str, model: &str) -> Option<u32> {
+        self.pairs.push((engine_hash.into(), model.into()));
+        let number = u32::try_from(self.pairs.len()).ok()?;
+        if self.pairs.len() == SCANNED_PAIRS_MAX + 1 {
+            for ((engine, _), number) in self.pairs.iter().zip(1..) {
+                self.index.entry(engine.clone()).or_default().push(number);
+            }
+        } else if self.pairs.len() > SCANNED_PAIRS_MAX {
+            self.index.entry(engine_hash.into()).or_default().push(number);
+        }
+        Some(number)
+    }
+
+    /// Takes in the batch that follows this one directly: many small ones would cost far more memory than their samples.
+    pub fn absorb(&mut self, next: &Self) {
+        let mut known = Vec::with_capacity(next.pairs.len());
+        for (engine_hash, model) in &next.pairs {
+            known.push(self.pair(engine_hash, model));
+        }
+        self.samples.extend(next.samples.iter().map(|sample| {
+            let sample = sample.as_ref()?;
+            let pair = known.get(sample.pair.get() as usize - 1).copied().flatten()?;
+            Some(Packed { pair, ..*sample })
+        }));
     }
 }
 

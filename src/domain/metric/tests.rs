@@ -187,3 +187,30 @@ fn a_batch_keeps_every_place_and_every_value() {
     assert_eq!(batch.samples_between(11, 13).map(|(position, _)| position).collect::<Vec<_>>(), [12]);
     assert_eq!(batch.samples_between(0, 10).count() + batch.samples_between(14, 99).count(), 0);
 }
+
+#[test]
+fn many_engines_keep_apart_and_batches_join() {
+    let line = |number: usize| PLAIN.replace("sha256:93", &format!("sha256:{}", number % 20));
+    let lines: Vec<String> = (0..60).map(line).chain(["nonsense".to_owned()]).chain((5..90).map(line)).collect();
+    let mut whole = Batch::default();
+    for line in &lines {
+        let _ = whole.push_line(line);
+    }
+    let expected: Vec<_> = whole.samples().collect();
+    assert_eq!(expected.len(), lines.len() - 1);
+    for ((position, sample), line) in expected.iter().zip(lines.iter().filter(|line| *line != "nonsense")) {
+        assert_eq!(*sample, Sample::from(&request(line)), "position {position}");
+    }
+    // The same from parts, of one line and of many.
+    for width in [1, 7, 200] {
+        let mut joined = Batch::default();
+        for part in lines.chunks(width) {
+            let mut next = Batch::default();
+            for line in part {
+                let _ = next.push_line(line);
+            }
+            joined.absorb(&next);
+        }
+        assert_eq!(joined.samples().collect::<Vec<_>>(), expected, "parts of {width}");
+    }
+}

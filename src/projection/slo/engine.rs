@@ -35,15 +35,7 @@ enum Found {
 impl Slo {
     /// Folds the records up to `cut`, judges every rule there and says what changed.
     pub fn cut(&mut self, cut: &Cut, records: &mut dyn Records) -> Result<Vec<Finding>, SloError> {
-        self.check(cut)?;
-        self.apply_facts(cut.instant);
-        self.count_again(records)?;
-        self.take_in(cut, records)?;
-        self.trim(cut.instant);
-        let found = self.judge_all(cut);
-        if cut.missing.is_empty() {
-            self.evaluated_through = Some(cut.instant);
-        }
+        let found = self.advance(cut, records)?;
         let mut findings = Vec::with_capacity(found.len());
         for found in found {
             findings.push(match found {
@@ -54,6 +46,27 @@ impl Slo {
         findings.extend(self.meter(cut.instant).into_iter().map(Finding::Waiver));
         self.forget_idle();
         Ok(findings)
+    }
+
+    /// The same for a cut whose findings were said long ago: nothing is read again to put them into words.
+    pub fn pass(&mut self, cut: &Cut, records: &mut dyn Records) -> Result<(), SloError> {
+        self.advance(cut, records)?;
+        self.meter(cut.instant);
+        self.forget_idle();
+        Ok(())
+    }
+
+    fn advance(&mut self, cut: &Cut, records: &mut dyn Records) -> Result<Vec<Found>, SloError> {
+        self.check(cut)?;
+        self.apply_facts(cut.instant);
+        self.count_again(records)?;
+        self.take_in(cut, records)?;
+        self.trim(cut.instant);
+        let found = self.judge_all(cut);
+        if cut.missing.is_empty() {
+            self.evaluated_through = Some(cut.instant);
+        }
+        Ok(found)
     }
 
     /// What this cut brings about for waivers: by the records that it brought, its policy, and the waivers as of its instant.
