@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod meters;
 mod openapi;
+mod people;
 mod problem;
 mod read;
 mod routes;
@@ -23,9 +24,11 @@ mod traffic;
 mod types;
 mod write;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Method, Uri};
@@ -34,10 +37,13 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::domain::legacy_signature::Secret;
 use crate::domain::principal::token_sha256;
+use crate::identity::last_use::LastUses;
+use crate::identity::rate::{Buckets, Rate};
 use crate::notify::{Deliveries, DeliveriesAnswer};
 use crate::sequencer::Handle;
 use meters::Meters;
 pub use openapi::openapi;
+pub use people::{IssuerRow, PrincipalRow, PrincipalsAnswer, TokenRow};
 use problem::Kind;
 pub use problem::{ElementError, Problem, ProblemDetails};
 pub use schemas::schemas;
@@ -64,6 +70,8 @@ pub struct ApiConfig {
     pub requests_max: usize,
     /// Event streams open at once.
     pub streams_max: usize,
+    /// How often principals may ask, and how much they may send.
+    pub limits: PrincipalLimits,
     /// The legacy log's shared secret, to show whether its signatures hold. From the environment alone.
     #[serde(skip)]
     pub legacy_secret: Option<Secret>,
@@ -80,10 +88,62 @@ impl Default for ApiConfig {
             backfill_bytes_max: 16 << 30,
             requests_max: 512,
             streams_max: 128,
+            limits: PrincipalLimits::default(),
             legacy_secret: None,
         }
     }
 }
+
+/// Bounds on what one principal may ask. Whoever is unknown shares one bucket with all others who are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrincipalLimits {
+    /// Requests a second, in the long run; 0 for no bound.
+    pub requests_per_second: u32,
+    /// Requests at once.
+    pub requests_burst: u32,
+    /// Other bounds for some, by name.
+    pub of: BTreeMap<String, OwnLimits>,
+}
+
+/// Bounds of one principal; what is absent is as for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OwnLimits {
+    /// Requests a second, in the long run; 0 for no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+    /// Requests at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_burst: Option<u32>,
+    /// The largest body, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_bytes_max: Option<usize>,
+}
+
+impl Default for PrincipalLimits {
+    fn default() -> Self {
+        // Far above what a dashboard, a shipper of batches or a person asks; a loop that went wrong is above it.
+        Self { requests_per_second: 2_000, requests_burst: 4_000, of: BTreeMap::new() }
+    }
+}
+
+impl PrincipalLimits {
+    fn rate(&self, name: &str) -> Rate {
+        let own = self.of.get(name);
+        Rate {
+            per_second: own.and_then(|own| own.requests_per_second).unwrap_or(self.requests_per_second),
+            burst: own.and_then(|own| own.requests_burst).unwrap_or(self.requests_burst),
+        }
+    }
+
+    fn body_bytes_max(&self, name: &str) -> Option<usize> {
+        self.of.get(name).and_then(|own| own.body_bytes_max)
+    }
+}
+
+/// How often last uses of tokens are written down.
+const LAST_USES_EVERY: Duration = Duration::from_mins(1);
 
 /// What the handlers share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -102,6 +162,8 @@ struct Inner {
     backfills: Arc<Semaphore>,
     meters: Meters,
     stopping: watch::Sender<bool>,
+    buckets: Buckets,
+    last_uses: LastUses,
     /// Set once, where this node tells anybody.
     deliveries: OnceLock<Deliveries>,
 }
@@ -119,6 +181,8 @@ impl ApiState {
             backfills: Arc::new(Semaphore::new(1)),
             meters: Meters::new(),
             stopping,
+            buckets: Buckets::default(),
+            last_uses: LastUses::open(handle.data_dir().root().join("last-use.json")),
             deliveries: OnceLock::new(),
             handle,
             config,
@@ -160,6 +224,23 @@ impl ApiState {
         &self.0.streams
     }
 
+    fn buckets(&self) -> &Buckets {
+        &self.0.buckets
+    }
+
+    fn last_uses(&self) -> &LastUses {
+        &self.0.last_uses
+    }
+
+    fn store_last_uses(&self) {
+        let governance = self.handle().shared().governance();
+        let is_held = |sha256: &str| governance.principals.by_token_sha256(sha256).is_some();
+        if let Err(error) = self.0.last_uses.store(is_held) {
+            // It is a help and no record: serving goes on without.
+            tracing::warn!(%error, "last_use.not_written");
+        }
+    }
+
     fn meters(&self) -> &Meters {
         &self.0.meters
     }
@@ -198,6 +279,15 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(Kind::MethodNotAllowed, format!("{:?} does not take {method}", uri.path()))
 }
 
+async fn note_last_uses(state: ApiState) {
+    let mut ticks = tokio::time::interval(LAST_USES_EVERY);
+    loop {
+        ticks.tick().await;
+        let state = state.clone();
+        let _stored = tokio::task::spawn_blocking(move || state.store_last_uses()).await;
+    }
+}
+
 /// Serves until `shutdown`; requests under way are finished, streams are ended.
 pub async fn serve(
     listener: tokio::net::TcpListener,
@@ -206,6 +296,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     files::clear_spool(state.handle().data_dir().root());
     let sampler = tokio::spawn(meters::sample(state.clone()));
+    let (noting, last) = (tokio::spawn(note_last_uses(state.clone())), state.clone());
     let stopping = state.clone();
     let stop = async move {
         shutdown.await;
@@ -213,5 +304,7 @@ pub async fn serve(
     };
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop).await;
     sampler.abort();
+    noting.abort();
+    let _stored = tokio::task::spawn_blocking(move || last.store_last_uses()).await;
     served
 }

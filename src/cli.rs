@@ -19,6 +19,7 @@ mod node;
 mod operate;
 mod out;
 mod policy;
+mod principals;
 mod prove;
 mod rebuild;
 mod schemas;
@@ -78,6 +79,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),
         Task::ConfirmHole(hole) => decide::hole(&place, &options, hole),
         Task::Token { task } => decide::token(&place, &options, task),
+        Task::Principals { task } => principals::run(&place, &options, task),
         Task::Deliveries => deliveries::run(&place, &options),
         Task::Policy { task } => policy::run(&place, &options, task),
         Task::Prove(prove) => prove::prove(&place, &options, &prove),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::ApiConfig;
+use crate::api::{ApiConfig, PrincipalLimits};
 use crate::domain::legacy_signature::Secret;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
@@ -59,6 +59,8 @@ pub struct LimitsConfig {
     pub requests_max: usize,
     /// Event streams open at once.
     pub streams_max: usize,
+    /// How often principals may ask, and how much some of them may send.
+    pub principals: PrincipalLimits,
 }
 
 /// The log on standard error.
@@ -96,6 +98,7 @@ impl Default for LimitsConfig {
             backfill_bytes_max: api.backfill_bytes_max,
             requests_max: api.requests_max,
             streams_max: api.streams_max,
+            principals: api.limits,
         }
     }
 }
@@ -193,6 +196,7 @@ impl Config {
             backfill_bytes_max: limits.backfill_bytes_max,
             requests_max: limits.requests_max,
             streams_max: limits.streams_max,
+            limits: limits.principals.clone(),
             legacy_secret: variable("GOVERNANCE_EVENT_SECRET").map(Secret::new),
         }
     }

@@ -3,6 +3,7 @@
 //! State, event or command, and time go in; events or a refusal come out. Everything here can be run again by anyone over
 //! the same entries and gives the same result.
 
+pub mod authentication;
 pub mod command;
 pub mod cut;
 pub mod envelope;

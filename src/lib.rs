@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod identity;
 pub mod ingest;
 pub mod notify;
 pub mod projection;

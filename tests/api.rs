@@ -20,3 +20,5 @@ mod reads;
 mod schemas;
 #[path = "api/spend.rs"]
 mod spend;
+#[path = "api/tokens.rs"]
+mod tokens;

@@ -7,17 +7,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each floor, what it may use beside itself.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("clock", &["domain"]),
     ("domain", &[]),
     ("projection", &["domain"]),
     ("sequencer", &["clock", "domain", "projection"]),
     ("ingest", &["clock", "domain", "projection", "sequencer"]),
-    ("api", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "web"]),
+    ("api", &["clock", "domain", "projection", "sequencer", "ingest", "identity", "notify", "web"]),
+    ("identity", &["clock", "domain", "sequencer"]),
     ("web", &["api", "domain", "projection", "sequencer"]),
-    ("config", &["clock", "domain", "projection", "sequencer", "ingest", "notify", "api"]),
+    ("config", &["clock", "domain", "projection", "sequencer", "ingest", "identity", "notify", "api"]),
     ("backup", &["domain"]),
-    ("cli", &["backup", "clock", "config", "domain", "projection", "sequencer", "ingest", "notify", "api", "web"]),
+    (
+        "cli",
+        &["backup", "clock", "config", "domain", "projection", "sequencer", "ingest", "identity", "notify", "api", "web"],
+    ),
     ("notify", &["clock", "domain", "projection", "sequencer"]),
 ];
 

@@ -19,8 +19,8 @@ use super::problem::{Kind, Problem};
 use super::types::CommandReply;
 use super::write::not_yet;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request,
-    WaiverDecision, WaiverScope, command_id,
+    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, Request, WaiverDecision, WaiverScope,
+    command_id,
 };
 use crate::domain::event::Json as RawJson;
 use crate::domain::refusal::Refusal;
@@ -95,7 +95,7 @@ impl Order {
             );
             return Err(Problem::new(Kind::IdempotencyKeyMissing, detail).field("Idempotency-Key"));
         }
-        let body = match http::read(body, COMMAND_BYTES_MAX).await {
+        let body = match http::read(body, COMMAND_BYTES_MAX.min(caller.body_bytes_max)).await {
             Err(http::BodyError::Empty) => Vec::new(),
             other => other?,
         };
@@ -103,7 +103,7 @@ impl Order {
     }
 
     /// The body as JSON; an empty one is an empty object.
-    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let text = std::str::from_utf8(&self.body)
             .map_err(|error| Problem::new(Kind::InvalidBody, format!("byte {} is not UTF-8", error.valid_up_to())))?;
         let text = if text.trim().is_empty() { "{}" } else { text };
@@ -113,7 +113,7 @@ impl Order {
         })
     }
 
-    async fn give(self, request: Request) -> Result<Response, Problem> {
+    pub(super) async fn give(self, request: Request) -> Result<Response, Problem> {
         let allowed = request.roles();
         let Some(role) = self.caller.roles.iter().find(|role| allowed.contains(role)).copied() else {
             return Err(Problem::new(
@@ -124,7 +124,13 @@ impl Order {
         let id = command_id(&self.caller.name, &self.key);
         let given = tokio::time::timeout(
             DECIDED_WITHIN,
-            self.state.handle().command(&self.caller.name, role, &self.key, request.clone()),
+            self.state.handle().command_by(
+                self.caller.authenticated_by.clone(),
+                &self.caller.name,
+                role,
+                &self.key,
+                request.clone(),
+            ),
         )
         .await;
         let outcome = match given {
@@ -150,9 +156,9 @@ fn decided(request: &Request, command_id: String, outcome: &Outcome) -> Result<R
     Ok(Json(CommandReply { command_id, status: "applied".to_owned(), position, waiver, incident }).into_response())
 }
 
-type Input = (State<ApiState>, Extension<Caller>, HeaderMap);
+pub(super) type Input = (State<ApiState>, Extension<Caller>, HeaderMap);
 
-async fn order((State(state), Extension(caller), headers): Input, body: Body) -> Result<Order, Problem> {
+pub(super) async fn order((State(state), Extension(caller), headers): Input, body: Body) -> Result<Order, Problem> {
     Order::take(state, caller, &headers, body).await
 }
 
@@ -271,24 +277,6 @@ pub(crate) async fn adopt(Path(stack): Path<String>, input: Input, body: Body) -
     let order = order(input, body).await?;
     let AdoptBody { engine_hash, version, manifest } = order.json()?;
     order.give(Request::EngineAdopt(EngineAdopt { stack, engine_hash, version, manifest })).await
-}
-
-/// `POST /v1/principals`.
-pub(crate) async fn enroll(input: Input, body: Body) -> Result<Response, Problem> {
-    let order = order(input, body).await?;
-    let enroll: PrincipalEnroll = order.json()?;
-    if enroll.name == super::guard::LOCAL {
-        return Err(
-            Problem::new(Kind::InvalidBody, "the name `local` stands for the data directory's owner").field("name")
-        );
-    }
-    order.give(Request::PrincipalEnroll(enroll)).await
-}
-
-/// `DELETE /v1/principals/{name}`.
-pub(crate) async fn revoke_principal(Path(name): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
-    let order = order(input, body).await?;
-    order.give(Request::PrincipalRevoke(PrincipalRevoke { name })).await
 }
 
 /// `POST /v1/holes`.

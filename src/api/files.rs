@@ -55,7 +55,7 @@ pub(crate) async fn lines(
     };
     let name = query.get("name").unwrap_or("-").to_owned();
     let from_line: u64 = query.parsed("from_line", "a line number from 1")?.unwrap_or(1).max(1);
-    let bytes = body_of(&state, &headers, body).await?;
+    let bytes = body_of(&state, &caller, &headers, body).await?;
     if from_line == 1 {
         let first = bytes
             .split(|byte| *byte == b'\n')

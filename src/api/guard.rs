@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use super::ApiState;
 use super::problem::{Kind, Problem};
 use super::routes::{Access, Pace, Route};
+use crate::domain::authentication::Authentication;
 use crate::domain::principal::{Role, token_sha256};
+use crate::domain::time::Time;
 
 /// The longest that a route which is no stream and no upload may take.
 const REQUEST_SECONDS_MAX: u64 = 30;
@@ -19,7 +21,7 @@ const REQUEST_SECONDS_MAX: u64 = 30;
 pub(crate) const LOCAL: &str = "local";
 /// What the owner of the data directory may do over the API: read and hand in, never decide.
 const LOCAL_ROLES: [Role; 3] = [Role::Reader, Role::Publisher, Role::Auditor];
-/// The longest token read; ours have 68 characters.
+/// The longest API token read; ours have 68 characters.
 const TOKEN_BYTES_MAX: usize = 512;
 
 /// Who asks.
@@ -33,6 +35,12 @@ pub(crate) struct Caller {
     pub(crate) token_sha256: Option<String>,
     /// The owner of the data directory, known by its own token and not by the ledger.
     pub(crate) is_owner: bool,
+    /// How they were known.
+    pub(crate) authenticated_by: Authentication,
+    /// What they showed counts for nothing from here on.
+    pub(crate) until: Option<Time>,
+    /// The largest body that they may send.
+    pub(crate) body_bytes_max: usize,
 }
 
 /// The bearer token of a request.
@@ -40,36 +48,78 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let text = value.to_str().ok().and_then(|text| text.split_once(' '));
     match text {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && token.len() <= TOKEN_BYTES_MAX =>
-        {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
             Ok(Some(token.trim()))
         }
         _ => Err(Problem::new(Kind::Unauthenticated, "Authorization is not `Bearer TOKEN`")),
     }
 }
 
-/// Who shows this token, by the governance ledger as it is now.
-pub(crate) fn caller_of(state: &ApiState, sha256: &str) -> Option<Caller> {
-    let known = |name: &str, roles: BTreeSet<Role>| Caller {
+/// Who shows the API token with this hash, by the governance ledger as it is now.
+fn by_token(state: &ApiState, sha256: &str) -> Result<Caller, Problem> {
+    let now = state.handle().now();
+    let known = |name: &str, roles: BTreeSet<Role>, until| Caller {
         name: name.to_owned(),
         roles,
         token_sha256: Some(sha256.to_owned()),
-        is_owner: false,
+        until,
+        ..Caller::default()
     };
     if state.local_token_sha256() == Some(sha256) {
-        return Some(Caller { is_owner: true, ..known(LOCAL, LOCAL_ROLES.into()) });
+        return Ok(Caller { is_owner: true, ..known(LOCAL, LOCAL_ROLES.into(), None) });
     }
     let governance = state.handle().shared().governance();
-    governance.principals.by_token_sha256(sha256).map(|(name, principal)| known(name, principal.roles.clone()))
+    let Some((name, principal)) = governance.principals.by_token_sha256(sha256) else {
+        return Err(match governance.principals.token_revoked_at(sha256) {
+            Some(position) => {
+                let problem = Problem::new(Kind::TokenRevoked, format!("the token was revoked at entry {position}"));
+                problem.by(position)
+            }
+            None => Problem::new(Kind::Unauthenticated, "the token is none that the ledger knows"),
+        });
+    };
+    let expires = principal.tokens.get(sha256).and_then(|token| token.expires);
+    if let Some(expires) = expires.filter(|expires| *expires <= now) {
+        return Err(Problem::new(Kind::TokenExpired, format!("the token of {name} expired at {expires}")));
+    }
+    state.last_uses().note(sha256, now);
+    Ok(known(name, principal.roles.clone(), expires))
+}
+
+/// Whether somebody who was let in would be let in still: streams outlast what opened them.
+pub(crate) fn is_still_known(state: &ApiState, caller: &Caller) -> bool {
+    let now = state.handle().now();
+    if caller.until.is_some_and(|until| until <= now) {
+        return false;
+    }
+    if let Some(sha256) = &caller.token_sha256 {
+        return by_token(state, sha256).is_ok();
+    }
+    let governance = state.handle().shared().governance();
+    let by = &caller.authenticated_by;
+    // Where there is no identity nobody was known, and nobody needed to be.
+    by.identity().is_none() || caller.roles.iter().any(|role| governance.principals.holds(&caller.name, *role, by))
 }
 
 fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
     let Some(token) = bearer(headers)? else { return Ok(None) };
-    match caller_of(state, &token_sha256(token)) {
-        Some(caller) => Ok(Some(caller)),
-        None => Err(Problem::new(Kind::Unauthenticated, "the token is none that the ledger knows")),
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Problem::new(Kind::TokenTooLarge, format!("the token has over {TOKEN_BYTES_MAX} bytes")));
     }
+    by_token(state, &token_sha256(token)).map(Some)
+}
+
+/// Takes one request of the caller's, and says how large a body may be.
+fn bound(state: &ApiState, caller: &mut Caller) -> Result<(), Problem> {
+    let limits = &state.config().limits;
+    caller.body_bytes_max = limits.body_bytes_max(&caller.name).unwrap_or(state.config().body_bytes_max);
+    let now = state.handle().clock().elapsed();
+    state.buckets().take(&caller.name, limits.rate(&caller.name), now).map_err(|wait| {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let who = if caller.name.is_empty() { "callers without a token" } else { caller.name.as_str() };
+        Problem::new(Kind::RateLimited, format!("{who} asked too often; come again in {seconds} s"))
+            .retry_after(seconds)
+    })
 }
 
 /// Whether `caller` may use `route`.
@@ -103,16 +153,11 @@ pub(crate) async fn guard(
 }
 
 async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, next: Next) -> Response {
-    let caller = match authenticate(state, request.headers()) {
-        // A public page stays public for those with an old token.
-        Err(_) if matches!(route.access, Access::Public) => None,
+    let caller = match admit(state, route, request.headers()) {
         Err(problem) => return denied(route, problem),
         Ok(caller) => caller,
     };
-    if let Err(problem) = allow(state, route, caller.as_ref()) {
-        return denied(route, problem);
-    }
-    request.extensions_mut().insert(caller.unwrap_or_default());
+    request.extensions_mut().insert(caller);
     if route.pace == Pace::Long {
         return next.run(request).await;
     }
@@ -128,6 +173,19 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
         "no answer within {REQUEST_SECONDS_MAX} s. What was sent may still be recorded: repeat it with the same bytes or Idempotency-Key"
     );
     Problem::new(Kind::Timeout, detail).into_response()
+}
+
+/// Who asks, where they may, and not too often. Whoever fails counts as nobody, so that trying tokens is bounded too.
+fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let known = authenticate(state, headers);
+    if matches!(route.access, Access::Public) {
+        // A public page stays public for those with an old token, and is never refused for asking often.
+        return Ok(known.ok().flatten().unwrap_or_default());
+    }
+    let mut caller = known.as_ref().ok().cloned().flatten().unwrap_or_default();
+    bound(state, &mut caller)?;
+    allow(state, route, known?.is_some().then_some(&caller))?;
+    Ok(caller)
 }
 
 fn denied(route: &Route, problem: Problem) -> Response {

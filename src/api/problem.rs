@@ -17,6 +17,20 @@ use crate::sequencer::{Outcome, SequencerError, SubmitError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Unauthenticated,
+    TokenMalformed,
+    TokenTooLarge,
+    TokenAlgorithm,
+    TokenUnknownKey,
+    TokenBadSignature,
+    TokenWrongIssuer,
+    TokenWrongAudience,
+    TokenNotYetValid,
+    TokenExpired,
+    TokenRevoked,
+    TokenWithoutRole,
+    Reauthenticate,
+    RateLimited,
+    KeysUnavailable,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -42,8 +56,22 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::Unauthenticated,
+        Self::TokenMalformed,
+        Self::TokenTooLarge,
+        Self::TokenAlgorithm,
+        Self::TokenUnknownKey,
+        Self::TokenBadSignature,
+        Self::TokenWrongIssuer,
+        Self::TokenWrongAudience,
+        Self::TokenNotYetValid,
+        Self::TokenExpired,
+        Self::TokenRevoked,
+        Self::TokenWithoutRole,
+        Self::Reauthenticate,
+        Self::RateLimited,
+        Self::KeysUnavailable,
         Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -71,6 +99,20 @@ impl Kind {
     pub(crate) const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "A token is needed"),
+            Self::TokenMalformed
+            | Self::TokenTooLarge
+            | Self::TokenAlgorithm
+            | Self::TokenUnknownKey
+            | Self::TokenBadSignature
+            | Self::TokenWrongIssuer
+            | Self::TokenWrongAudience
+            | Self::TokenNotYetValid
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::TokenWithoutRole
+            | Self::Reauthenticate
+            | Self::RateLimited
+            | Self::KeysUnavailable => self.identity_parts(),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "None of your roles may do this"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing"),
             Self::MethodNotAllowed => {
@@ -103,6 +145,53 @@ impl Kind {
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed here"),
         }
+    }
+
+    /// Those about who asks, and how often.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`parts` hands on only those that are named here, and the last")]
+    const fn identity_parts(self) -> (StatusCode, &'static str, &'static str) {
+        let (status, code, title) = match self {
+            Self::TokenTooLarge => (StatusCode::UNAUTHORIZED, "token_too_large", "The token is too large"),
+            Self::TokenAlgorithm => (StatusCode::UNAUTHORIZED, "token_algorithm", "The token's algorithm is not taken"),
+            Self::TokenUnknownKey => (StatusCode::UNAUTHORIZED, "token_unknown_key", "The provider has no such key"),
+            Self::TokenBadSignature => {
+                (StatusCode::UNAUTHORIZED, "token_bad_signature", "The token's signature does not verify")
+            }
+            Self::TokenWrongIssuer => (StatusCode::UNAUTHORIZED, "token_wrong_issuer", "The token is another issuer's"),
+            Self::TokenWrongAudience => {
+                (StatusCode::UNAUTHORIZED, "token_wrong_audience", "The token is for somebody else")
+            }
+            Self::TokenNotYetValid => (StatusCode::UNAUTHORIZED, "token_not_yet_valid", "The token does not count yet"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired", "The token has expired"),
+            Self::TokenRevoked => (StatusCode::UNAUTHORIZED, "token_revoked", "The token was revoked"),
+            Self::TokenWithoutRole => (StatusCode::FORBIDDEN, "token_without_role", "The token confers no role here"),
+            Self::Reauthenticate => {
+                (StatusCode::UNAUTHORIZED, "reauthentication_required", "Sign in again to decide this")
+            }
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
+            Self::KeysUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", "The provider's keys are not to be had")
+            }
+            _ => (StatusCode::UNAUTHORIZED, "token_malformed", "The token cannot be read"),
+        };
+        (status, code, title)
+    }
+
+    /// Whether the caller's token is what is wrong.
+    const fn is_about_token(self) -> bool {
+        matches!(
+            self,
+            Self::TokenMalformed
+                | Self::TokenTooLarge
+                | Self::TokenAlgorithm
+                | Self::TokenUnknownKey
+                | Self::TokenBadSignature
+                | Self::TokenWrongIssuer
+                | Self::TokenWrongAudience
+                | Self::TokenNotYetValid
+                | Self::TokenExpired
+                | Self::TokenRevoked
+        )
     }
 }
 
@@ -160,6 +249,10 @@ pub struct ProblemDetails {
     #[serde(skip)]
     #[schemars(skip)]
     retry_after_s: Option<u64>,
+    /// What stands in `WWW-Authenticate` after the realm.
+    #[serde(skip)]
+    #[schemars(skip)]
+    challenge: String,
 }
 
 /// One refused element of a request.
@@ -189,6 +282,11 @@ impl Problem {
             errors: Vec::new(),
             outcomes: Vec::new(),
             retry_after_s: (kind == Kind::Busy).then_some(1),
+            challenge: if kind.is_about_token() {
+                format!(", error=\"invalid_token\", error_description=\"{title}\"")
+            } else {
+                String::new()
+            },
         }))
     }
 
@@ -201,8 +299,14 @@ impl Problem {
         self
     }
 
-    fn retry_after(mut self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Names the entry that stands in the way.
+    pub(crate) fn by(mut self, position: u64) -> Self {
+        self.by_position = Some(position);
         self
     }
 
@@ -235,11 +339,16 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = self.retry_after_s;
+        let challenge = format!("Bearer realm=\"govledger\"{}", self.challenge);
         let mut response = (status, Json(&*self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"govledger\""));
+            let value = HeaderValue::from_str(&challenge);
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                value.unwrap_or(HeaderValue::from_static("Bearer realm=\"govledger\"")),
+            );
         }
         if let Some(seconds) = retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

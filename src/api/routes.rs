@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{commands, entries, files, health, openapi, read, stream, tiles, traffic, write};
+use super::{commands, entries, files, health, openapi, people, read, stream, tiles, traffic, write};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -63,6 +63,7 @@ const PUBLISHER: &[Role] = &[Role::Publisher];
 const FINANCE: &[Role] = &[Role::Finance];
 const ONCALL: &[Role] = &[Role::Oncall, Role::Admin];
 const ADMIN: &[Role] = &[Role::Admin];
+const PEOPLE_READERS: &[Role] = &[Role::Auditor, Role::Admin];
 
 type Handler = fn() -> MethodRouter<ApiState>;
 
@@ -281,16 +282,36 @@ pub(crate) static ROUTES: &[Route] = &[
         post(commands::reinstate)
     }),
     command("/v1/stacks/{stack}/adopt", ADMIN, "AdoptBody", "Records what already runs", || post(commands::adopt)),
-    command("/v1/principals", ADMIN, "PrincipalEnroll", "Gives a principal roles and a token", || {
-        post(commands::enroll)
+    command("/v1/principals", ADMIN, "PrincipalEnroll", "Gives a principal roles and a token", || post(people::enroll)),
+    Route {
+        method: "delete",
+        request: Content::None,
+        ..command("/v1/principals/{name}", ADMIN, "", "Takes everything from a principal", || delete(people::revoke))
+    },
+    Route {
+        access: Access::Roles(PEOPLE_READERS),
+        ..read(
+            "/v1/principals",
+            "",
+            Content::Json("PrincipalsAnswer"),
+            "Who may do what, their tokens with their last use at this node, and trusted providers",
+            || get(people::list),
+        )
+    },
+    command("/v1/principals/{name}/tokens", ADMIN, "TokenBody", "Gives a principal one more token", || {
+        post(people::issue_token)
     }),
     Route {
         method: "delete",
         request: Content::None,
-        ..command("/v1/principals/{name}", ADMIN, "", "Takes everything from a principal", || {
-            delete(commands::revoke_principal)
+        ..command("/v1/principals/{name}/tokens/{token_sha256}", ADMIN, "", "Takes one token from a principal", || {
+            delete(people::revoke_token)
         })
     },
+    command("/v1/issuers", ADMIN, "IssuerTrust", "Trusts an identity provider", || post(people::trust)),
+    command("/v1/issuers/distrust", ADMIN, "IssuerDistrust", "Trusts an identity provider no more", || {
+        post(people::distrust)
+    }),
     command("/v1/holes", ADMIN, "HoleConfirm", "Accepts that offsets of a source are lost", || post(commands::hole)),
     read("/ledger/{name}/checkpoint", "", Content::Other("text/plain"), "The signed checkpoint", || {
         get(tiles::checkpoint)

@@ -11,12 +11,15 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, NoteBody};
 use super::files::BackfillFile;
+use super::people::{PrincipalsAnswer, TokenBody};
 use super::problem::ProblemDetails;
 use super::types::{
     CommandReply, EntriesAnswer, EntryAnswer, EventsReply, HealthAnswer, MetricsRejected, MetricsReply, PendingReply,
     ReadyAnswer, StreamEvent,
 };
-use crate::domain::command::{Command, HoleConfirm, IncidentOpen, PrincipalEnroll, WaiverScope};
+use crate::domain::command::{
+    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, PrincipalEnroll, WaiverScope,
+};
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
 use crate::domain::policy::Policy;
@@ -63,6 +66,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<MetricsRejected>(generator);
     add::<StreamEvent>(generator);
     add::<DeliveriesAnswer>(generator);
+    add::<PrincipalsAnswer>(generator);
     add::<EventsReply>(generator);
     add::<MetricsReply>(generator);
     add::<Report>(generator);
@@ -81,6 +85,9 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<JudgementBody>(generator);
     add::<AdoptBody>(generator);
     add::<PrincipalEnroll>(generator);
+    add::<TokenBody>(generator);
+    add::<IssuerTrust>(generator);
+    add::<IssuerDistrust>(generator);
     add::<HoleConfirm>(generator);
     add::<BackfillFile>(generator);
 }
@@ -182,6 +189,9 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("request-judgement.json", whole::<JudgementBody>()),
         ("request-adopt.json", whole::<AdoptBody>()),
         ("request-principal.json", whole::<PrincipalEnroll>()),
+        ("request-token.json", whole::<TokenBody>()),
+        ("request-issuer.json", whole::<IssuerTrust>()),
+        ("request-distrust.json", whole::<IssuerDistrust>()),
         ("request-hole.json", whole::<HoleConfirm>()),
         ("answer-stacks.json", answer::<a::StacksAnswer>()),
         ("answer-stack.json", answer::<a::StackAnswer>()),
@@ -200,6 +210,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-command.json", answer::<a::CommandAnswer>()),
         ("answer-rejected.json", answer::<a::RejectedAnswer>()),
         ("answer-deliveries.json", whole::<DeliveriesAnswer>()),
+        ("answer-principals.json", whole::<PrincipalsAnswer>()),
         ("answer-entries.json", whole::<EntriesAnswer>()),
         ("answer-entry.json", whole::<EntryAnswer>()),
         ("answer-events.json", whole::<EventsReply>()),

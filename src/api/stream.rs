@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::ApiState;
 use super::entries::row;
-use super::guard::{Caller, caller_of};
+use super::guard::{Caller, is_still_known};
 use super::problem::{Kind, Problem};
 use super::read::{Query, reader};
 use super::types::StreamEvent;
@@ -35,7 +35,7 @@ struct Feed {
     ready: VecDeque<Event>,
     progress: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
-    token_sha256: Option<String>,
+    caller: Caller,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn open(
     let feed = Feed {
         progress: state.handle().shared().watch(),
         stopping: state.stopping(),
-        token_sha256: caller.token_sha256,
+        caller,
         next,
         ready: VecDeque::new(),
         _permit: permit,
@@ -102,7 +102,7 @@ fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
 impl Feed {
     /// A token that was taken away ends the stream.
     fn still_allowed(&self) -> bool {
-        self.token_sha256.as_deref().is_none_or(|sha256| caller_of(&self.state, sha256).is_some())
+        is_still_known(&self.state, &self.caller)
     }
 
     /// Reads the next block. `None` ends the stream: the client reconnects and finds out what is wrong.

@@ -23,9 +23,14 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Opt
 }
 
 /// The body, read and decoded within the limits.
-pub(super) async fn body_of(state: &ApiState, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body_of(
+    state: &ApiState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<u8>, Problem> {
     let encoding = Encoding::of(text(headers, &header::CONTENT_ENCODING))?;
-    let bytes = http::read(body, state.config().body_bytes_max).await?;
+    let bytes = http::read(body, caller.body_bytes_max).await?;
     let max = state.config().decompressed_bytes_max;
     if encoding == Encoding::Plain {
         return Ok(bytes);
@@ -42,7 +47,7 @@ pub(crate) async fn events(
     body: Body,
 ) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
-    let body = body_of(&state, &headers, body).await?;
+    let body = body_of(&state, &caller, &headers, body).await?;
     let elements = http::split_events(text(&headers, &header::CONTENT_TYPE), &body)?;
     let items = http::submissions(elements, state.next_request(), &caller.name);
     match state.handle().submit_events(items).await {
@@ -89,12 +94,13 @@ pub(super) fn not_yet(command_id: Option<String>, detail: &str) -> Response {
 /// good ones twice, since a metric record has no id.
 pub(crate) async fn metrics(
     State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     uri: Uri,
     body: Body,
 ) -> Result<Json<MetricsReply>, Problem> {
     Query::of(&uri, &[])?;
-    let body = body_of(&state, &headers, body).await?;
+    let body = body_of(&state, &caller, &headers, body).await?;
     let (prepare, request, now, kafka) =
         (state.handle().prepare(), state.next_request(), state.handle().now(), state.handle().is_kafka());
     let taken =

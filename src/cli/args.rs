@@ -3,6 +3,7 @@
 mod backup;
 mod decide;
 mod operate;
+mod people;
 mod read;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use backup::{BackupCreate, BackupTask};
 pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverAsk, WaiverTask};
 pub(crate) use operate::{Reporting, WaitTraffic, Warmup};
+pub(crate) use people::{Expiry, PrincipalTask};
 pub(crate) use read::Read;
 
 use super::source::{AsOf, Place};
@@ -152,6 +154,11 @@ pub(crate) enum Task {
     Token {
         #[command(subcommand)]
         task: TokenTask,
+    },
+    /// Principals: list with tokens and last use, add, remove, tokens, trusted identity providers
+    Principals {
+        #[command(subcommand)]
+        task: Option<PrincipalTask>,
     },
     /// What was told to Alertmanager and webhooks, and what did not arrive; exit 1 where something never will
     Deliveries,

@@ -10,13 +10,12 @@ use super::out::{self, Tone, tone};
 use super::source::{Client, Place, Source};
 use crate::config::Config;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalEnroll, PrincipalRevoke, Request,
-    WaiverDecision,
+    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalRevoke, Request, WaiverDecision,
 };
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
 use crate::projection::governance::Verdict;
-use crate::sequencer::{CommandOutcome, new_token, write_durably};
+use crate::sequencer::{CommandOutcome, new_token};
 
 /// Past states can be read, not decided about.
 const PRESENT: Past = Past { as_of: None };
@@ -140,82 +139,24 @@ pub(crate) fn hole(place: &Place, options: &Options, hole: Hole) -> Outcome {
 /// `token`.
 pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcome {
     match task {
-        TokenTask::List => principals(place, options),
+        TokenTask::List => super::principals::names(place, options),
         TokenTask::Revoke { principal, key } => {
             give(place, options, key, &Request::PrincipalRevoke(PrincipalRevoke { name: principal }))
         }
-        TokenTask::Create { principal, role, out: file, key } => {
-            let token = new_token()?;
-            if let Some(path) = &file {
-                write_durably(
-                    &std::path::absolute(path).map_err(CliError::failed)?,
-                    format!("{token}\n").as_bytes(),
-                    0o600,
-                )?;
-            }
-            let enroll = PrincipalEnroll {
-                name: principal.clone(),
-                roles: role.iter().copied().collect(),
-                token_sha256: token_sha256(&token),
-            };
-            let given = given(place, options, key, &Request::PrincipalEnroll(enroll))?;
-            let told = if let Some(path) = &file { path.display().to_string() } else { token.clone() };
-            if options.json {
-                let mut body = given.body;
-                body["principal"] = principal.into();
-                if file.is_none() {
-                    body["token"] = token.into();
-                }
-                out::json(&body);
-            } else {
-                out::line(format!("{principal} enrolled at entry {}; token {told}", given.position));
-                if file.is_none() {
-                    out::line("shown this once and kept nowhere; put it into a file that only its owner can read");
-                }
-            }
-            Ok(Exit::Fine)
+        TokenTask::Create { principal, role, expires, out: file, key } => {
+            let issue = super::principals::NewToken { expires, label: None, file, key };
+            super::principals::enroll(place, options, &principal, &role, issue)
         }
     }
 }
 
-/// Who may do what. Read from the ledger itself, so it needs its files.
-fn principals(place: &Place, options: &Options) -> Outcome {
-    let files = super::source::Files::data(&place.data)?;
-    let folded = files.fold(files.size(None)?, false)?;
-    let rows: Vec<(String, Vec<&str>, usize, u64)> = folded
-        .governance
-        .principals
-        .iter()
-        .map(|(name, principal)| {
-            (
-                name.to_owned(),
-                principal.roles.iter().map(|role| role.as_str()).collect(),
-                principal.tokens.len(),
-                principal.position,
-            )
-        })
-        .collect();
-    if options.json {
-        out::json(&rows.iter().map(|(name, roles, tokens, position)| json!({ "principal": name, "roles": roles, "tokens": tokens, "position": position })).collect());
-    } else {
-        out::table(
-            &["principal", "roles", "tokens", "entry"],
-            rows.into_iter().map(|(name, roles, tokens, position)| {
-                vec![name, roles.join(", "), tokens.to_string(), position.to_string()]
-            }),
-            "nobody",
-        );
-    }
-    Ok(Exit::Fine)
-}
-
 /// A command that was decided in favour.
-struct Given {
-    position: u64,
-    body: Value,
+pub(super) struct Given {
+    pub(super) position: u64,
+    pub(super) body: Value,
 }
 
-fn give(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Outcome {
+pub(super) fn give(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Outcome {
     let what = request.event_type().trim_start_matches("llm_").trim_start_matches("ledger_").replace('_', " ");
     let given = given(place, options, key, request)?;
     if options.json {
@@ -231,7 +172,12 @@ fn give(place: &Place, options: &Options, key: Option<String>, request: &Request
     Ok(Exit::Fine)
 }
 
-fn given(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Result<Given, CliError> {
+pub(super) fn given(
+    place: &Place,
+    options: &Options,
+    key: Option<String>,
+    request: &Request,
+) -> Result<Given, CliError> {
     if place.export.is_some() {
         return Err(CliError::usage(
             "an export can be read, not written to; name the service with --server or its directory with --data",
@@ -266,6 +212,10 @@ fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Giv
         let (name, principal) = found.ok_or_else(|| {
             CliError::new(Exit::Refused, "the ledger knows nobody with this token; `govledger token create` makes one")
         })?;
+        let expires = principal.tokens.get(&token_sha256(token)).and_then(|token| token.expires);
+        if let Some(expires) = expires.filter(|expires| *expires <= node.handle.now()) {
+            return Err(CliError::new(Exit::Refused, format!("the token of {name} expired at {expires}")));
+        }
         (name.to_owned(), principal.roles.clone())
     };
     let role = roles.iter().find(|role| request.roles().contains(role)).copied().ok_or_else(|| {
@@ -342,13 +292,22 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         }
         Request::PrincipalEnroll(enroll) => ("/v1/principals".to_owned(), serde_json::to_value(enroll)?),
         Request::PrincipalRevoke(revoke) => (format!("/v1/principals/{}", encode(&revoke.name)), Value::Null),
+        Request::TokenIssue(issue) => (
+            format!("/v1/principals/{}/tokens", encode(&issue.name)),
+            json!({ "token_sha256": issue.token_sha256, "expires": issue.expires, "label": issue.label }),
+        ),
+        Request::TokenRevoke(revoke) => {
+            (format!("/v1/principals/{}/tokens/{}", encode(&revoke.name), encode(&revoke.token_sha256)), Value::Null)
+        }
+        Request::IssuerTrust(trust) => ("/v1/issuers".to_owned(), serde_json::to_value(trust)?),
+        Request::IssuerDistrust(distrust) => ("/v1/issuers/distrust".to_owned(), serde_json::to_value(distrust)?),
         Request::HoleConfirm(hole) => ("/v1/holes".to_owned(), serde_json::to_value(hole)?),
     })
 }
 
 fn remote(client: &Client, key: &str, request: &Request) -> Result<Given, CliError> {
     let (path, body) = route(request)?;
-    let response = if matches!(request, Request::PrincipalRevoke(_)) {
+    let response = if matches!(request, Request::PrincipalRevoke(_) | Request::TokenRevoke(_)) {
         client.delete(&path, &[("idempotency-key", key)])?
     } else {
         client.post(

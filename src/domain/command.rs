@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::authentication::{Authentication, Identity};
 use super::envelope::hex;
 use super::event::Json;
 use super::policy::Rule;
@@ -35,8 +36,8 @@ pub struct Command {
     #[serde(with = "super::cut::hash_text")]
     #[schemars(with = "String")]
     pub governance: ledger::Hash,
-    /// How the node knew them: `token`.
-    pub authenticated_by: String,
+    /// How the node knew them.
+    pub authenticated_by: Authentication,
     /// What they ask.
     pub request: Request,
 }
@@ -73,6 +74,14 @@ pub enum Request {
     PrincipalRevoke(PrincipalRevoke),
     /// An operator accepts that offsets of the source are lost.
     HoleConfirm(HoleConfirm),
+    /// Gives a principal one more token.
+    TokenIssue(TokenIssue),
+    /// Takes one token from a principal.
+    TokenRevoke(TokenRevoke),
+    /// Trusts an identity provider.
+    IssuerTrust(IssuerTrust),
+    /// Trusts an identity provider no more.
+    IssuerDistrust(IssuerDistrust),
 }
 
 /// The exact scope that an approval covers. Changing anything is another waiver.
@@ -174,16 +183,72 @@ pub struct EngineAdopt {
     pub manifest: Option<Json>,
 }
 
-/// Gives a principal roles and a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+/// Gives a principal roles, and a token or an identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalEnroll {
     /// Who.
     pub name: String,
     /// What they may do from here: replaces what they had.
     pub roles: BTreeSet<Role>,
+    /// SHA-256 of the token, hex. May be absent where there is an identity.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub token_sha256: String,
+    /// The token counts for nothing from here on; it lasts until it is revoked where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires: Option<Time>,
+    /// What the token is for, in a word or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_label: Option<String>,
+    /// Who they are at an identity provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// Gives a principal one more token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenIssue {
+    /// Who.
+    pub name: String,
     /// SHA-256 of the token, hex.
     pub token_sha256: String,
+    /// It counts for nothing from here on; it lasts until it is revoked where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+    /// What it is for, in a word or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// Takes one token from a principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRevoke {
+    /// Who.
+    pub name: String,
+    /// SHA-256 of the token, hex.
+    pub token_sha256: String,
+}
+
+/// Trusts an identity provider to say who somebody is, and within limits what they may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerTrust {
+    /// The provider, as its tokens call it (`iss`).
+    pub issuer: String,
+    /// Whom only the provider knows is called `ALIAS:NAME` here.
+    pub alias: String,
+    /// The roles that its claims may confer on those; never `admin`.
+    pub roles: BTreeSet<Role>,
+}
+
+/// Trusts an identity provider no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerDistrust {
+    /// The provider.
+    pub issuer: String,
 }
 
 /// Takes everything from a principal.
@@ -228,7 +293,7 @@ pub fn incident_id(position: u64) -> String {
 }
 
 /// Event type on the wire, and the roles that may ask for it.
-const VOCABULARY: [(&str, &[Role]); 14] = [
+const VOCABULARY: [(&str, &[Role]); 18] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
     ("llm_waiver_approved", &[Role::Finance]),
     ("llm_waiver_refused", &[Role::Finance]),
@@ -243,6 +308,10 @@ const VOCABULARY: [(&str, &[Role]); 14] = [
     ("ledger_principal_enrolled", &[Role::Admin]),
     ("ledger_principal_revoked", &[Role::Admin]),
     ("ledger_hole_confirmed", &[Role::Admin]),
+    ("ledger_token_issued", &[Role::Admin]),
+    ("ledger_token_revoked", &[Role::Admin]),
+    ("ledger_issuer_trusted", &[Role::Admin]),
+    ("ledger_issuer_distrusted", &[Role::Admin]),
 ];
 
 /// Whether `event_type` is a command's.
@@ -267,6 +336,10 @@ impl Request {
             Self::PrincipalEnroll(_) => 11,
             Self::PrincipalRevoke(_) => 12,
             Self::HoleConfirm(_) => 13,
+            Self::TokenIssue(_) => 14,
+            Self::TokenRevoke(_) => 15,
+            Self::IssuerTrust(_) => 16,
+            Self::IssuerDistrust(_) => 17,
         }
     }
 
@@ -295,7 +368,11 @@ impl Request {
             | Self::IncidentClose(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
-            | Self::HoleConfirm(_) => None,
+            | Self::HoleConfirm(_)
+            | Self::TokenIssue(_)
+            | Self::TokenRevoke(_)
+            | Self::IssuerTrust(_)
+            | Self::IssuerDistrust(_) => None,
         }
     }
 
@@ -314,7 +391,11 @@ impl Request {
             | Self::IncidentClose(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
-            | Self::HoleConfirm(_) => None,
+            | Self::HoleConfirm(_)
+            | Self::TokenIssue(_)
+            | Self::TokenRevoke(_)
+            | Self::IssuerTrust(_)
+            | Self::IssuerDistrust(_) => None,
         }
     }
 
@@ -334,7 +415,11 @@ impl Request {
             | Self::EngineAdopt(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
-            | Self::HoleConfirm(_) => None,
+            | Self::HoleConfirm(_)
+            | Self::TokenIssue(_)
+            | Self::TokenRevoke(_)
+            | Self::IssuerTrust(_)
+            | Self::IssuerDistrust(_) => None,
         }
     }
 
@@ -354,7 +439,11 @@ impl Request {
             | Self::EngineAdopt(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
-            | Self::HoleConfirm(_) => None,
+            | Self::HoleConfirm(_)
+            | Self::TokenIssue(_)
+            | Self::TokenRevoke(_)
+            | Self::IssuerTrust(_)
+            | Self::IssuerDistrust(_) => None,
         }
     }
 
@@ -378,6 +467,10 @@ impl Request {
             "ledger_principal_enrolled" => typed(json).map(Self::PrincipalEnroll),
             "ledger_principal_revoked" => typed(json).map(Self::PrincipalRevoke),
             "ledger_hole_confirmed" => typed(json).map(Self::HoleConfirm),
+            "ledger_token_issued" => typed(json).map(Self::TokenIssue),
+            "ledger_token_revoked" => typed(json).map(Self::TokenRevoke),
+            "ledger_issuer_trusted" => typed(json).map(Self::IssuerTrust),
+            "ledger_issuer_distrusted" => typed(json).map(Self::IssuerDistrust),
             _ => Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
         }
     }
@@ -399,7 +492,7 @@ struct Data<'a> {
     not_after: Time,
     #[serde(with = "super::cut::hash_text")]
     governance: ledger::Hash,
-    authenticated_by: String,
+    authenticated_by: Authentication,
     #[serde(borrow)]
     request: &'a RawValue,
 }

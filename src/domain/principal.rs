@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::authentication::{Authentication, Identity};
+use super::command::{IssuerTrust, PrincipalEnroll, TokenIssue, TokenRevoke};
 use super::envelope::hex;
+use super::time::Time;
 
 /// A role. What each may do stands in [`super::command::Request::roles`] and in the API's route table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -64,14 +67,45 @@ pub fn token_sha256(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
-/// Someone with roles and token hashes.
+/// A token of a principal: never itself, only what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// It counts for nothing from here on; none for one that lasts until it is revoked.
+    pub expires: Option<Time>,
+    /// What it is for, in a word or two.
+    pub label: Option<String>,
+    /// The entry that issued it.
+    pub position: u64,
+}
+
+impl Token {
+    /// Whether it counts for nothing any more.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// Someone with roles, tokens and identities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// What they may do.
     pub roles: BTreeSet<Role>,
-    /// Hashes of their tokens.
-    pub tokens: BTreeSet<String>,
+    /// Their tokens, by SHA-256.
+    pub tokens: BTreeMap<String, Token>,
+    /// Who they are at identity providers.
+    pub identities: BTreeSet<Identity>,
     /// The entry that last changed them.
+    pub position: u64,
+}
+
+/// A provider that is trusted to say who somebody is, and within limits what they may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Whom only the provider knows is called `ALIAS:NAME` here.
+    pub alias: String,
+    /// The roles that its claims may confer on those.
+    pub roles: BTreeSet<Role>,
+    /// The entry that trusts it.
     pub position: u64,
 }
 
@@ -79,28 +113,130 @@ pub struct Principal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principals {
     by_name: BTreeMap<String, Principal>,
+    issuers: BTreeMap<String, Issuer>,
+    /// Tokens that were taken back, with the entry that did.
+    revoked: BTreeMap<String, u64>,
+    /// Identities of principals that were revoked: they do not come back as somebody whom only the provider knows.
+    barred: BTreeSet<Identity>,
+    /// The same for those whom only the provider knew, by name.
+    barred_names: BTreeMap<String, u64>,
 }
 
 impl Principals {
-    /// Adds roles and a token to `name`, made new where unknown.
-    pub fn enroll(&mut self, name: &str, roles: &BTreeSet<Role>, token_sha256: &str, position: u64) {
-        let principal = self.by_name.entry(name.to_owned()).or_default();
-        principal.roles.clone_from(roles);
-        principal.tokens.insert(token_sha256.to_owned());
+    /// Gives `enroll.name` roles, and a token or an identity; made new where unknown.
+    pub fn enroll(&mut self, enroll: &PrincipalEnroll, position: u64) {
+        let principal = self.by_name.entry(enroll.name.clone()).or_default();
+        principal.roles.clone_from(&enroll.roles);
         principal.position = position;
+        if !enroll.token_sha256.is_empty() {
+            let token = Token { expires: enroll.token_expires, label: enroll.token_label.clone(), position };
+            principal.tokens.insert(enroll.token_sha256.clone(), token);
+            self.revoked.remove(&enroll.token_sha256);
+        }
+        if let Some(identity) = &enroll.identity {
+            self.barred.remove(identity);
+            principal.identities.insert(identity.clone());
+        }
     }
 
     /// Takes everything from `name`. False where there was nothing.
-    pub fn revoke(&mut self, name: &str) -> bool {
-        self.by_name.remove(name).is_some()
+    pub fn revoke(&mut self, name: &str, position: u64) -> bool {
+        let Some(principal) = self.by_name.remove(name) else {
+            let foreign = self.issuer_named(name).is_some();
+            if foreign {
+                self.barred_names.insert(name.to_owned(), position);
+            }
+            return foreign;
+        };
+        self.revoked.extend(principal.tokens.into_keys().map(|sha256| (sha256, position)));
+        self.barred.extend(principal.identities);
+        true
+    }
+
+    /// Gives `name` one more token.
+    pub fn issue_token(&mut self, issue: &TokenIssue, position: u64) {
+        if let Some(principal) = self.by_name.get_mut(&issue.name) {
+            let token = Token { expires: issue.expires, label: issue.label.clone(), position };
+            principal.tokens.insert(issue.token_sha256.clone(), token);
+        }
+    }
+
+    /// Takes one token from `name`.
+    pub fn revoke_token(&mut self, revoke: &TokenRevoke, position: u64) {
+        let taken = self.by_name.get_mut(&revoke.name).and_then(|found| found.tokens.remove(&revoke.token_sha256));
+        if taken.is_some() {
+            self.revoked.insert(revoke.token_sha256.clone(), position);
+        }
+    }
+
+    /// Trusts a provider, or changes how far.
+    pub fn trust(&mut self, trust: &IssuerTrust, position: u64) {
+        let issuer = Issuer { alias: trust.alias.clone(), roles: trust.roles.clone(), position };
+        self.issuers.insert(trust.issuer.clone(), issuer);
+    }
+
+    /// Trusts a provider no more.
+    pub fn distrust(&mut self, issuer: &str) {
+        self.issuers.remove(issuer);
     }
 
     /// Who holds the token with this hash.
     pub fn by_token_sha256(&self, token_sha256: &str) -> Option<(&str, &Principal)> {
         self.by_name
             .iter()
-            .find(|(_, principal)| principal.tokens.contains(token_sha256))
+            .find(|(_, principal)| principal.tokens.contains_key(token_sha256))
             .map(|(name, principal)| (name.as_str(), principal))
+    }
+
+    /// The entry that took this token back.
+    pub fn token_revoked_at(&self, token_sha256: &str) -> Option<u64> {
+        self.revoked.get(token_sha256).copied()
+    }
+
+    /// The principal with this identity.
+    pub fn by_identity(&self, identity: &Identity) -> Option<(&str, &Principal)> {
+        self.by_name
+            .iter()
+            .find(|(_, principal)| principal.identities.contains(identity))
+            .map(|(name, principal)| (name.as_str(), principal))
+    }
+
+    /// Whether an identity or the name it goes by was taken everything from.
+    pub fn is_barred(&self, identity: &Identity, name: &str) -> bool {
+        self.barred.contains(identity) || self.barred_names.contains_key(name)
+    }
+
+    /// Whether `name`, authenticated like this, has `role` here: decided at a command's position.
+    ///
+    /// An enrolled principal has the roles of the ledger, by whatever they were known; shown an identity, it must be theirs.
+    /// Whom only the provider knows has what the provider is trusted to confer, which the node vouches that it did.
+    pub fn holds(&self, name: &str, role: Role, by: &Authentication) -> bool {
+        let identity = by.identity();
+        if let Some(principal) = self.by_name.get(name) {
+            return principal.roles.contains(&role)
+                && identity.is_none_or(|identity| principal.identities.contains(&identity));
+        }
+        let Some(identity) = identity else { return false };
+        let Some(issuer) = self.issuers.get(&identity.issuer) else { return false };
+        is_under(&issuer.alias, name)
+            && issuer.roles.contains(&role)
+            && !self.is_barred(&identity, name)
+            && self.by_identity(&identity).is_none()
+    }
+
+    /// A provider.
+    pub fn issuer(&self, issuer: &str) -> Option<&Issuer> {
+        self.issuers.get(issuer)
+    }
+
+    /// The providers, by what they call themselves.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, &Issuer)> {
+        self.issuers.iter().map(|(name, issuer)| (name.as_str(), issuer))
+    }
+
+    /// The provider under whose alias a name stands.
+    pub fn issuer_named(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.values().find(|issuer| is_under(&issuer.alias, name))
     }
 
     /// The principal called `name`.
@@ -112,4 +248,9 @@ impl Principals {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Principal)> {
         self.by_name.iter().map(|(name, principal)| (name.as_str(), principal))
     }
+}
+
+/// Whether `name` is `ALIAS:` and something.
+pub fn is_under(alias: &str, name: &str) -> bool {
+    name.strip_prefix(alias).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| !rest.is_empty())
 }

@@ -6,6 +6,7 @@
 //! Out of scope: figures that need the metrics ledgers ([`super::slo`]).
 
 mod decide;
+mod people;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use super::incidents::Incidents;
 use super::stacks::Stacks;
 use super::timeline::Timeline;
 use super::waivers::Waivers;
-use crate::domain::command::{Command, Request};
+use crate::domain::command::{Command, PrincipalEnroll, Request};
 use crate::domain::cut::Cut;
 use crate::domain::event::{About, Event, FileRegistered, WaiverExhausted, WaiverExpiring};
 use crate::domain::leaf;
@@ -219,7 +220,13 @@ impl Governance {
                         self.node_keys.insert(id, bytes);
                     }
                 }
-                self.principals.enroll(&settings.admin.name, &[Role::Admin].into(), &settings.admin.token_sha256, 0);
+                let first = PrincipalEnroll {
+                    name: settings.admin.name.clone(),
+                    roles: [Role::Admin].into(),
+                    token_sha256: settings.admin.token_sha256.clone(),
+                    ..PrincipalEnroll::default()
+                };
+                self.principals.enroll(&first, 0);
                 self.settings = Some(settings);
                 Verdict::Admitted
             }
@@ -338,12 +345,14 @@ impl Governance {
         self.waivers.apply(position, time, &command.principal, &command.request);
         self.incidents.apply(position, time, &command.principal, &command.request);
         match &command.request {
-            Request::PrincipalEnroll(enroll) => {
-                self.principals.enroll(&enroll.name, &enroll.roles, &enroll.token_sha256, position);
-            }
+            Request::PrincipalEnroll(enroll) => self.principals.enroll(enroll, position),
             Request::PrincipalRevoke(revoke) => {
-                self.principals.revoke(&revoke.name);
+                self.principals.revoke(&revoke.name, position);
             }
+            Request::TokenIssue(issue) => self.principals.issue_token(issue, position),
+            Request::TokenRevoke(revoke) => self.principals.revoke_token(revoke, position),
+            Request::IssuerTrust(trust) => self.principals.trust(trust, position),
+            Request::IssuerDistrust(distrust) => self.principals.distrust(&distrust.issuer),
             Request::HoleConfirm(hole) => {
                 self.holes.entry(hole.ledger.clone()).or_default().push((hole.from, hole.to, position));
             }

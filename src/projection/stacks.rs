@@ -174,6 +174,10 @@ impl Stacks {
             | Request::IncidentNote(_)
             | Request::IncidentClose(_)
             | Request::PrincipalEnroll(_)
+            | Request::TokenIssue(_)
+            | Request::TokenRevoke(_)
+            | Request::IssuerTrust(_)
+            | Request::IssuerDistrust(_)
             | Request::PrincipalRevoke(_)
             | Request::HoleConfirm(_) => {}
         }

@@ -218,6 +218,10 @@ fn request_summary(request: &Request) -> String {
         Request::EngineAdopt(adopt) => format!("engine {} adopted: it runs already", short(&adopt.engine_hash)),
         Request::PrincipalEnroll(enroll) => format!("principal {} enrolled", enroll.name),
         Request::PrincipalRevoke(revoke) => format!("principal {} revoked", revoke.name),
+        Request::TokenIssue(issue) => format!("token issued to {}", issue.name),
+        Request::TokenRevoke(revoke) => format!("token of {} revoked", revoke.name),
+        Request::IssuerTrust(trust) => format!("provider {} trusted as {}", trust.issuer, trust.alias),
+        Request::IssuerDistrust(distrust) => format!("provider {} trusted no more", distrust.issuer),
         Request::HoleConfirm(hole) => {
             format!("offsets {} to {} of {} confirmed lost: {}", hole.from, hole.to, hole.ledger, hole.reason)
         }

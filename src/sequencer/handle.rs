@@ -23,6 +23,7 @@ use super::run::{Appended, Body, Message, Running};
 use super::sayings::command_event;
 use super::shared::Shared;
 use crate::clock::Clock;
+use crate::domain::authentication::Authentication;
 use crate::domain::command::{Command, NOT_AFTER_SECONDS, Request, command_id};
 use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
@@ -246,9 +247,21 @@ impl Handle {
         }
     }
 
-    /// Puts a command by an authenticated principal into its envelope and hands it in.
+    /// [`Self::command_by`] of somebody known by an API token.
     pub async fn command(
         &self,
+        principal: &str,
+        role: Role,
+        idempotency_key: &str,
+        request: Request,
+    ) -> Result<(String, CommandOutcome), SubmitError> {
+        self.command_by(Authentication::token(), principal, role, idempotency_key, request).await
+    }
+
+    /// Puts a command by an authenticated principal into its envelope and hands it in.
+    pub async fn command_by(
+        &self,
+        authenticated_by: Authentication,
         principal: &str,
         role: Role,
         idempotency_key: &str,
@@ -267,7 +280,7 @@ impl Handle {
             role,
             not_after: now.plus_seconds(NOT_AFTER_SECONDS),
             governance: genesis,
-            authenticated_by: "token".to_owned(),
+            authenticated_by,
             request,
         };
         let body = command_event(&command, &self.node_key)

@@ -21,6 +21,7 @@ fn routes() -> Vec<(String, String, String)> {
                 ("{ledger}", "governance"),
                 ("{position}", "0"),
                 ("{name}", "nobody"),
+                ("{token_sha256}", "00"),
                 ("{tile}", "entries/000.p/1"),
                 ("{sha256}", "00"),
                 ("{first_line_sha256}", "00"),
@@ -61,9 +62,9 @@ fn every_role_against_every_route() {
                 assert_eq!(found, 403, "{method} {path} as {role}");
             }
         }
-        let is_publisher = allowed == "publisher";
+        let is_owners = allowed == "publisher" || (method == "GET" && allowed.contains("auditor"));
         let found = status(Some(LOCAL_TOKEN));
-        assert_eq!(found == 403, !(is_read || is_publisher), "{method} {path} as the directory's owner: {found}");
+        assert_eq!(found == 403, !(is_read || is_owners), "{method} {path} as the directory's owner: {found}");
     }
 }
 
@@ -89,6 +90,16 @@ fn the_table_and_the_domain_agree_about_commands() {
             "/v1/principals",
             ("ledger_principal_enrolled", json!({ "name": "n", "roles": ["reader"], "token_sha256": "00" })),
         ),
+        ("/v1/principals/{name}/tokens", ("ledger_token_issued", json!({ "name": "n", "token_sha256": "00" }))),
+        (
+            "/v1/principals/{name}/tokens/{token_sha256}",
+            ("ledger_token_revoked", json!({ "name": "n", "token_sha256": "00" })),
+        ),
+        (
+            "/v1/issuers",
+            ("ledger_issuer_trusted", json!({ "issuer": "https://id", "alias": "id", "roles": ["reader"] })),
+        ),
+        ("/v1/issuers/distrust", ("ledger_issuer_distrusted", json!({ "issuer": "https://id" }))),
         ("/v1/principals/{name}", ("ledger_principal_revoked", json!({ "name": "n" }))),
         ("/v1/holes", ("ledger_hole_confirmed", json!({ "ledger": "metrics-0", "from": 1, "to": 2, "reason": "r" }))),
     ]

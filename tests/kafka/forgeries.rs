@@ -32,8 +32,12 @@ fn admitted(outcome: CommandOutcome) -> u64 {
 }
 
 fn enroll(node: &Node, name: &str, role: Role) {
-    let request =
-        PrincipalEnroll { name: name.into(), roles: [role].into(), token_sha256: token_sha256(&format!("glt_{name}")) };
+    let request = PrincipalEnroll {
+        name: name.into(),
+        roles: [role].into(),
+        token_sha256: token_sha256(&format!("glt_{name}")),
+        ..PrincipalEnroll::default()
+    };
     admitted(node.command(Role::Admin, name, Request::PrincipalEnroll(request)));
 }
 

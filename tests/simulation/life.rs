@@ -75,7 +75,12 @@ impl Life {
             life.ask(
                 "root",
                 Role::Admin,
-                Request::PrincipalEnroll(PrincipalEnroll { name: name.into(), roles: [role].into(), token_sha256 }),
+                Request::PrincipalEnroll(PrincipalEnroll {
+                    name: name.into(),
+                    roles: [role].into(),
+                    token_sha256,
+                    ..PrincipalEnroll::default()
+                }),
             );
         }
         life

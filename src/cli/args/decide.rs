@@ -234,6 +234,9 @@ pub(crate) enum TokenTask {
         /// What they may do from here: replaces what they had; may be given more than once
         #[arg(long, required = true)]
         role: Vec<crate::domain::principal::Role>,
+        /// How long the token counts: 90d, 12h, a time, or never
+        #[arg(long, value_name = "LENGTH|TIME", default_value = "90d")]
+        expires: super::Expiry,
         /// Write the token to this file (0600) instead of the terminal
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -39,6 +39,7 @@ pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Deci
             name: name.to_owned(),
             roles: roles.iter().copied().collect::<BTreeSet<_>>(),
             token_sha256: token_sha256(&token),
+            ..PrincipalEnroll::default()
         };
         applied(
             decide(handle, "ada", Role::Admin, &format!("enroll-{name}"), Request::PrincipalEnroll(enroll)).await?,

@@ -96,8 +96,7 @@ impl Governance {
         if command.governance.to_string() != self.genesis {
             return Err(refuse("governance", format!("it was made for another ledger, {}", command.governance)));
         }
-        let principal = self.principals.get(&command.principal);
-        if !principal.is_some_and(|principal| principal.roles.contains(&command.role)) {
+        if !self.principals.holds(&command.principal, command.role, &command.authenticated_by) {
             return Err(refuse("role", format!("{:?} does not have the role {}", command.principal, command.role)));
         }
         if !command.request.roles().contains(&command.role) {
@@ -115,7 +114,7 @@ impl Governance {
         self.waivers.decide(&command.principal, time, &command.request)?;
         self.incidents.decide(&command.request)?;
         self.decide_engine(&command.request)?;
-        self.decide_principal(&command.request)
+        self.decide_principal(time, &command.request)
     }
 
     fn decide_engine(&self, request: &Request) -> Result<(), Refusal> {
@@ -142,37 +141,17 @@ impl Governance {
         }
     }
 
-    fn decide_principal(&self, request: &Request) -> Result<(), Refusal> {
+    fn decide_principal(&self, time: Time, request: &Request) -> Result<(), Refusal> {
         match request {
-            Request::PrincipalEnroll(enroll) => {
-                let hex =
-                    enroll.token_sha256.len() == 64 && enroll.token_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if !hex {
-                    return Err(refuse("token_sha256", format!("{:?} is no SHA-256 in hex", enroll.token_sha256)));
-                }
-                if enroll.name.is_empty() || enroll.roles.is_empty() {
-                    return Err(refuse(if enroll.name.is_empty() { "name" } else { "roles" }, "it is empty"));
-                }
-                match self.principals.by_token_sha256(&enroll.token_sha256) {
-                    Some((name, principal)) if name != enroll.name => {
-                        Err(refuse("token_sha256", "another principal holds this token").by(principal.position))
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Request::PrincipalRevoke(revoke) => {
-                let principal = self
-                    .principals
-                    .get(&revoke.name)
-                    .ok_or_else(|| refuse("name", format!("there is no principal {:?}", revoke.name)))?;
-                let other_admin = self.principals.iter().any(|(name, other)| {
-                    name != revoke.name && other.roles.contains(&crate::domain::principal::Role::Admin)
-                });
-                if principal.roles.contains(&crate::domain::principal::Role::Admin) && !other_admin {
-                    return Err(refuse("name", "it is the last admin"));
-                }
-                Ok(())
-            }
+            Request::PrincipalEnroll(enroll) => self.decide_enroll(time, enroll),
+            Request::PrincipalRevoke(revoke) => self.decide_revoke(&revoke.name),
+            Request::TokenIssue(issue) => self.decide_token_issue(time, issue),
+            Request::TokenRevoke(revoke) => self.decide_token_revoke(revoke),
+            Request::IssuerTrust(trust) => self.decide_trust(trust),
+            Request::IssuerDistrust(distrust) => match self.principals.issuer(&distrust.issuer) {
+                Some(_) => Ok(()),
+                None => Err(refuse("issuer", format!("{:?} is not trusted", distrust.issuer))),
+            },
             Request::HoleConfirm(hole) if hole.from > hole.to => {
                 Err(refuse("to", format!("{} comes before {}", hole.to, hole.from)))
             }
@@ -181,7 +160,7 @@ impl Governance {
     }
 }
 
-fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
+pub(super) fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
     Refusal::new(Code::CommandRefused, field.to_owned(), detail)
 }
 

@@ -35,10 +35,11 @@ impl Bench {
         for (name, role) in
             [("fin", Role::Finance), ("fin2", Role::Finance), ("oncall", Role::Oncall), ("pub", Role::Publisher)]
         {
-            let enroll = crate::domain::command::PrincipalEnroll {
+            let enroll = PrincipalEnroll {
                 name: name.into(),
                 roles: [role].into(),
                 token_sha256: token_sha256(name),
+                ..Default::default()
             };
             assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
         }

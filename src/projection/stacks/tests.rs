@@ -21,7 +21,7 @@ fn fold(script: &str) -> Stack {
                 role: crate::domain::principal::Role::Oncall,
                 not_after: Time::default(),
                 governance: ledger::tree::EMPTY_ROOT,
-                authenticated_by: String::new(),
+                authenticated_by: "".into(),
                 request,
             }))
         };
