@@ -38,6 +38,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::domain::legacy_signature::Secret;
 use crate::domain::principal::token_sha256;
 use crate::identity::last_use::LastUses;
+use crate::identity::oidc::Providers;
 use crate::identity::rate::{Buckets, Rate};
 use crate::notify::{Deliveries, DeliveriesAnswer};
 use crate::sequencer::Handle;
@@ -72,6 +73,8 @@ pub struct ApiConfig {
     pub streams_max: usize,
     /// How often principals may ask, and how much they may send.
     pub limits: PrincipalLimits,
+    /// How long ago somebody may have signed in at a provider to approve something, in seconds.
+    pub approval_auth_seconds_max: u64,
     /// The legacy log's shared secret, to show whether its signatures hold. From the environment alone.
     #[serde(skip)]
     pub legacy_secret: Option<Secret>,
@@ -89,6 +92,7 @@ impl Default for ApiConfig {
             requests_max: 512,
             streams_max: 128,
             limits: PrincipalLimits::default(),
+            approval_auth_seconds_max: 300,
             legacy_secret: None,
         }
     }
@@ -164,6 +168,8 @@ struct Inner {
     stopping: watch::Sender<bool>,
     buckets: Buckets,
     last_uses: LastUses,
+    /// Set once, where any is configured.
+    providers: OnceLock<Providers>,
     /// Set once, where this node tells anybody.
     deliveries: OnceLock<Deliveries>,
 }
@@ -183,6 +189,7 @@ impl ApiState {
             stopping,
             buckets: Buckets::default(),
             last_uses: LastUses::open(handle.data_dir().root().join("last-use.json")),
+            providers: OnceLock::new(),
             deliveries: OnceLock::new(),
             handle,
             config,
@@ -193,6 +200,18 @@ impl ApiState {
     pub fn show_deliveries(&self, deliveries: Deliveries) {
         // Set at start alone; a second notifier would be a defect of the caller, and the first one stays.
         let _ = self.0.deliveries.set(deliveries);
+    }
+
+    /// Takes bearer tokens of these identity providers.
+    pub fn know(&self, providers: Providers) {
+        if !providers.is_empty() {
+            // Set at start alone, as above.
+            let _ = self.0.providers.set(providers);
+        }
+    }
+
+    fn providers(&self) -> Option<&Providers> {
+        self.0.providers.get()
     }
 
     fn deliveries(&self) -> DeliveriesAnswer {

@@ -12,6 +12,7 @@ use crate::api::{ApiConfig, PrincipalLimits};
 use crate::domain::legacy_signature::Secret;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
+use crate::identity::oidc::OidcConfig;
 use crate::ingest::kafka::KafkaConfig;
 use crate::notify::NotifyConfig;
 
@@ -37,6 +38,9 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The log.
     pub log: LogConfig,
+    /// Identity providers whose bearer tokens are taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oidc: Vec<OidcConfig>,
     /// How Kafka is reached, for a data directory that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaConfig>,
@@ -59,6 +63,8 @@ pub struct LimitsConfig {
     pub requests_max: usize,
     /// Event streams open at once.
     pub streams_max: usize,
+    /// How long ago somebody may have signed in at a provider to approve something, in seconds.
+    pub approval_auth_seconds_max: u64,
     /// How often principals may ask, and how much some of them may send.
     pub principals: PrincipalLimits,
 }
@@ -83,6 +89,7 @@ impl Default for Config {
             time_fields: ["recorded_at", "timestamp", "@timestamp", "asctime"].map(str::to_owned).to_vec(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
+            oidc: Vec::new(),
             kafka: None,
             notify: None,
         }
@@ -98,6 +105,7 @@ impl Default for LimitsConfig {
             backfill_bytes_max: api.backfill_bytes_max,
             requests_max: api.requests_max,
             streams_max: api.streams_max,
+            approval_auth_seconds_max: api.approval_auth_seconds_max,
             principals: api.limits,
         }
     }
@@ -197,6 +205,7 @@ impl Config {
             requests_max: limits.requests_max,
             streams_max: limits.streams_max,
             limits: limits.principals.clone(),
+            approval_auth_seconds_max: limits.approval_auth_seconds_max,
             legacy_secret: variable("GOVERNANCE_EVENT_SECRET").map(Secret::new),
         }
     }
@@ -263,7 +272,7 @@ mod tests {
             .map(|line| line.strip_prefix("#: ").unwrap_or(line))
             .fold(String::new(), |all, line| all + line + "\n");
         let full: Config = toml::from_str(&commented).unwrap();
-        assert!(full.kafka.is_some() && full.policy.is_some() && full.notify.is_some());
+        assert!(full.kafka.is_some() && full.policy.is_some() && full.notify.is_some() && full.oidc.len() == 1);
     }
 
     #[test]

@@ -8,4 +8,5 @@
 //! or logged; everything kept is bounded.
 
 pub mod last_use;
+pub mod oidc;
 pub mod rate;

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "api/app.rs"]
 mod app;
+#[path = "api/approvals.rs"]
+mod approvals;
 #[path = "api/auth.rs"]
 mod auth;
 #[path = "api/commands.rs"]

@@ -14,6 +14,7 @@ use super::routes::{Access, Pace, Route};
 use crate::domain::authentication::Authentication;
 use crate::domain::principal::{Role, token_sha256};
 use crate::domain::time::Time;
+use crate::identity::oidc::{Bearer, is_jwt};
 
 /// The longest that a route which is no stream and no upload may take.
 const REQUEST_SECONDS_MAX: u64 = 30;
@@ -101,8 +102,59 @@ pub(crate) fn is_still_known(state: &ApiState, caller: &Caller) -> bool {
     by.identity().is_none() || caller.roles.iter().any(|role| governance.principals.holds(&caller.name, *role, by))
 }
 
-fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+/// Who shows this token of an identity provider, by the ledger as it is now.
+async fn by_provider(state: &ApiState, token: &str) -> Result<Caller, Problem> {
+    let (asked, token) = (state.clone(), token.to_owned());
+    // It may fetch the provider's keys.
+    let checked = tokio::task::spawn_blocking(move || {
+        let (now, elapsed) = (asked.handle().now(), asked.handle().clock().elapsed());
+        asked.providers().map(|providers| providers.check(&token, now, elapsed))
+    });
+    match checked.await? {
+        None => Err(Problem::new(Kind::Unauthenticated, "no identity provider is configured here")),
+        Some(checked) => named(state, checked.map_err(Problem::from)?),
+    }
+}
+
+/// The principal that a checked token's bearer is.
+fn named(state: &ApiState, bearer: Bearer) -> Result<Caller, Problem> {
+    let by = Authentication::Oidc(Box::new(bearer.authentication));
+    let known = |name: String, roles, by| Caller {
+        name,
+        roles,
+        until: Some(bearer.expires),
+        authenticated_by: by,
+        ..Caller::default()
+    };
+    let Some(identity) = by.identity() else { return Err(Problem::new(Kind::TokenMalformed, "it names nobody")) };
+    let governance = state.handle().shared().governance();
+    let principals = &governance.principals;
+    if let Some((name, principal)) = principals.by_identity(&identity) {
+        return Ok(known(name.to_owned(), principal.roles.clone(), by));
+    }
+    let without = |detail: String| Err(Problem::new(Kind::TokenWithoutRole, detail));
+    let Some(issuer) = principals.issuer(&identity.issuer) else {
+        return without(format!(
+            "{} is no principal's identity, and the ledger does not trust {} to confer roles",
+            identity.subject, identity.issuer
+        ));
+    };
+    let name = format!("{}:{}", issuer.alias, bearer.name);
+    if principals.is_barred(&identity, &name) {
+        return Err(Problem::new(Kind::TokenRevoked, format!("{name} was revoked")));
+    }
+    let roles: BTreeSet<Role> = bearer.roles.intersection(&issuer.roles).copied().collect();
+    if roles.is_empty() {
+        return without(format!("no claim of {name} stands for a role that the ledger lets the provider confer"));
+    }
+    Ok(known(name, roles, by))
+}
+
+async fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
     let Some(token) = bearer(headers)? else { return Ok(None) };
+    if is_jwt(token) && state.providers().is_some() {
+        return by_provider(state, token).await.map(Some);
+    }
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Problem::new(Kind::TokenTooLarge, format!("the token has over {TOKEN_BYTES_MAX} bytes")));
     }
@@ -140,6 +192,21 @@ fn allow(state: &ApiState, route: &Route, caller: Option<&Caller>) -> Result<(),
     }
 }
 
+/// Whether the caller proved a short time ago who they are. An API token cannot tell, and the command's envelope says that
+/// it was one.
+fn fresh(state: &ApiState, caller: &Caller) -> Result<(), Problem> {
+    let Some(identity) = caller.authenticated_by.identity() else { return Ok(()) };
+    let max_age_s = state.config().approval_auth_seconds_max;
+    let max_age = i64::try_from(max_age_s).unwrap_or(i64::MAX / 2_000_000);
+    let detail = match caller.authenticated_by.auth_time() {
+        Some(time) if state.handle().now() <= time.plus_seconds(max_age) => return Ok(()),
+        Some(time) => format!("{} signed in at {time}; this takes a sign-in within {max_age_s} s", caller.name),
+        None if state.providers().is_some_and(|known| !known.is_auth_time_required(&identity.issuer)) => return Ok(()),
+        None => format!("the token does not state auth_time; this takes a sign-in within {max_age_s} s"),
+    };
+    Err(Problem::step_up(detail, max_age_s))
+}
+
 /// The middleware of one route.
 pub(crate) async fn guard(
     State((state, route)): State<(ApiState, &'static Route)>,
@@ -153,7 +220,7 @@ pub(crate) async fn guard(
 }
 
 async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, next: Next) -> Response {
-    let caller = match admit(state, route, request.headers()) {
+    let caller = match admit(state, route, request.headers()).await {
         Err(problem) => return denied(route, problem),
         Ok(caller) => caller,
     };
@@ -176,8 +243,8 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
 }
 
 /// Who asks, where they may, and not too often. Whoever fails counts as nobody, so that trying tokens is bounded too.
-fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let known = authenticate(state, headers);
+async fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let known = authenticate(state, headers).await;
     if matches!(route.access, Access::Public) {
         // A public page stays public for those with an old token, and is never refused for asking often.
         return Ok(known.ok().flatten().unwrap_or_default());
@@ -185,6 +252,9 @@ fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller,
     let mut caller = known.as_ref().ok().cloned().flatten().unwrap_or_default();
     bound(state, &mut caller)?;
     allow(state, route, known?.is_some().then_some(&caller))?;
+    if route.asks_fresh {
+        fresh(state, &caller)?;
+    }
     Ok(caller)
 }
 

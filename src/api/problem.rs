@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::refusal::Refusal;
+use crate::identity::oidc::Fault;
 use crate::ingest::file::IngestError;
 use crate::ingest::http::BodyError;
 use crate::projection::answers::AnswerError;
@@ -304,6 +305,16 @@ impl Problem {
         self
     }
 
+    /// Asks for an authentication not older than `max_age_s` (RFC 9470).
+    pub(crate) fn step_up(detail: String, max_age_s: u64) -> Self {
+        let mut problem = Self::new(Kind::Reauthenticate, detail);
+        problem.challenge = format!(
+            ", error=\"insufficient_user_authentication\", error_description=\"{}\", max_age=\"{max_age_s}\"",
+            problem.title
+        );
+        problem
+    }
+
     /// Names the entry that stands in the way.
     pub(crate) fn by(mut self, position: u64) -> Self {
         self.by_position = Some(position);
@@ -367,6 +378,28 @@ impl From<BodyError> for Problem {
             BodyError::Gzip { .. } | BodyError::Unreadable { .. } => Kind::InvalidBody,
         };
         Self::new(kind, format!("{error}; nothing was recorded"))
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let kind = match &fault {
+            Fault::Malformed { .. } => Kind::TokenMalformed,
+            Fault::TooLarge { .. } => Kind::TokenTooLarge,
+            Fault::Algorithm { .. } => Kind::TokenAlgorithm,
+            Fault::WrongIssuer { .. } => Kind::TokenWrongIssuer,
+            Fault::UnknownKey { .. } => Kind::TokenUnknownKey,
+            Fault::BadSignature => Kind::TokenBadSignature,
+            Fault::WrongAudience { .. } => Kind::TokenWrongAudience,
+            Fault::NotYetValid { .. } => Kind::TokenNotYetValid,
+            Fault::Expired { .. } => Kind::TokenExpired,
+            // Where they are and why they do not answer is for the operator, whose log has it.
+            Fault::KeysUnavailable { .. } => {
+                let detail = "the provider's keys are not to be had at the moment; an API token works without them";
+                return Self::new(Kind::KeysUnavailable, detail).retry_after(5);
+            }
+        };
+        Self::new(kind, fault.to_string())
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Route {
     pub(crate) is_page: bool,
     /// Decided by the ledger, under an `Idempotency-Key`.
     pub(crate) is_command: bool,
+    /// An approval: whoever gives it proved who they are a short time ago, where the method can tell.
+    pub(crate) asks_fresh: bool,
     pub(crate) summary: &'static str,
     /// Query parameters, separated by spaces.
     pub(crate) query: &'static str,
@@ -75,6 +77,7 @@ const fn base(method: &'static str, path: &'static str, summary: &'static str, h
         pace: Pace::Quick,
         is_page: false,
         is_command: false,
+        asks_fresh: false,
         summary,
         query: "",
         request: Content::None,
@@ -137,6 +140,16 @@ const fn command(
         response: Content::Json("CommandReply"),
         ..base("post", path, summary, handler)
     }
+}
+
+const fn approval(
+    path: &'static str,
+    roles: &'static [Role],
+    request: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
+    Route { asks_fresh: true, ..command(path, roles, request, summary, handler) }
 }
 
 /// Every route.
@@ -254,7 +267,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "Asks for a waiver",
         || post(commands::waiver_request),
     ),
-    command(
+    approval(
         "/v1/waivers/{id}/approve",
         FINANCE,
         "DecisionBody",

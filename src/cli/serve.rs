@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogConfig};
 use crate::domain::policy::Policy;
 use crate::domain::settings::SourceSettings;
+use crate::identity::oidc::Providers;
 use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
 use crate::notify::Notifier;
 use crate::sequencer::{Core, DataDir, Handle, Options as WriterOptions, Running, new_token, start, write_durably};
@@ -164,6 +165,7 @@ async fn listen(
     let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
     let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
     let state = ApiState::new(handle, config.api(address), Some(token.clone()));
+    state.know(Providers::new(config.oidc.clone()).map_err(|error| CliError::usage(error.to_string()))?);
     if let Some(notifier) = &notifier {
         state.show_deliveries(notifier.deliveries().clone());
     }

@@ -20,6 +20,7 @@ use super::incidents::Incidents;
 use super::stacks::Stacks;
 use super::timeline::Timeline;
 use super::waivers::Waivers;
+use crate::domain::authentication::Authentication;
 use crate::domain::command::{Command, PrincipalEnroll, Request};
 use crate::domain::cut::Cut;
 use crate::domain::event::{About, Event, FileRegistered, WaiverExhausted, WaiverExpiring};
@@ -123,6 +124,8 @@ pub struct Governance {
     pub files: BTreeMap<u64, FileRegistered>,
     /// Commands by id.
     pub commands: BTreeMap<String, CommandRecord>,
+    /// How whoever decided about a waiver was known, by the position of the decision.
+    pub authentications: BTreeMap<u64, Authentication>,
     /// Holes of sources that an operator accepted: ledger name to ranges with the confirming position.
     pub holes: BTreeMap<String, Vec<(u64, u64, u64)>>,
     /// Refused entries.
@@ -345,6 +348,9 @@ impl Governance {
         self.waivers.apply(position, time, &command.principal, &command.request);
         self.incidents.apply(position, time, &command.principal, &command.request);
         match &command.request {
+            Request::WaiverApprove(_) | Request::WaiverRefuse(_) | Request::WaiverRevoke(_) => {
+                self.authentications.insert(position, command.authenticated_by.clone());
+            }
             Request::PrincipalEnroll(enroll) => self.principals.enroll(enroll, position),
             Request::PrincipalRevoke(revoke) => {
                 self.principals.revoke(&revoke.name, position);

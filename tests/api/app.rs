@@ -9,6 +9,7 @@ use govledger::clock::Clock;
 use govledger::domain::metric::TimeFields;
 use govledger::domain::principal::token_sha256;
 use govledger::domain::settings::SourceSettings;
+use govledger::identity::oidc::Providers;
 use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
 use serde_json::{Value, json};
 
@@ -43,14 +44,19 @@ impl App {
 
     /// With cuts as its clock passes.
     pub(crate) fn live() -> Self {
-        Self::begin(ApiConfig::default(), true)
+        Self::begin(ApiConfig::default(), true, Providers::default())
     }
 
     pub(crate) fn with(config: ApiConfig) -> Self {
-        Self::begin(config, false)
+        Self::begin(config, false, Providers::default())
     }
 
-    fn begin(config: ApiConfig, live_cuts: bool) -> Self {
+    /// That takes tokens of these providers.
+    pub(crate) fn knowing(providers: Providers) -> Self {
+        Self::begin(ApiConfig::default(), false, providers)
+    }
+
+    fn begin(config: ApiConfig, live_cuts: bool, providers: Providers) -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = InitOptions {
             node: "test".into(),
@@ -67,6 +73,7 @@ impl App {
         let running = start(core, Options { live_cuts, clock: clock.clone(), policy: None }).unwrap();
         let handle = Handle::new(&running, made.data_dir, clock.clone(), TimeFields::default(), None).unwrap();
         let state = ApiState::new(handle.clone(), config, Some(LOCAL_TOKEN.to_owned()));
+        state.know(providers);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();
         let served = std::thread::spawn(move || {

@@ -126,6 +126,13 @@ pub(crate) fn webhooks() -> Option<WebhookParts> {
     there.then_some(WebhookParts { python }).or_else(|| skip("webhooks"))
 }
 
+/// The packages of an `OpenID` Connect provider.
+pub(crate) fn oidc() -> Option<PathBuf> {
+    let part = directory().join("oidc");
+    let there = part.join("stamp").exists() && runs("node", "--version");
+    there.then_some(part).or_else(|| skip("oidc"))
+}
+
 pub(crate) fn browser() -> Option<BrowserParts> {
     let part = directory().join("browser");
     let chromium = part.join("chromium").canonicalize().unwrap_or_default();

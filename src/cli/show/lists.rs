@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::items;
 use crate::cli::out::{self, Tone, short, text, tone, when};
+use crate::domain::authentication::Authentication;
 
 pub(super) fn timeline(rows: &Value) {
     let rows = items(rows).map(|row| {
@@ -104,6 +105,9 @@ pub(super) fn waiver(body: &Value) {
     waivers(&Value::from(vec![body.clone()]));
     out::line(format!("why      {}", text(&body["justification"])));
     out::line(format!("plan     {}", text(&body["scope"]["mitigation_plan"])));
+    if let Ok(by) = serde_json::from_value::<Authentication>(body["decided_authentication"].clone()) {
+        out::line(format!("decided  by {}, known by {by}", text(&body["decided_by"])));
+    }
     if !body["cap_usd"].is_null() {
         out::line(format!(
             "spent    {} USD beyond the threshold, {} USD in all, by {} requests above it",

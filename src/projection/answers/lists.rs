@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{AnswerError, View};
+use crate::domain::authentication::Authentication;
 use crate::domain::command::WaiverScope;
 use crate::domain::event::{Alert, AlertState, Evidence};
 use crate::domain::policy::{Rule, Severity};
@@ -218,6 +219,9 @@ pub struct WaiverRow {
     pub decided_by: Option<String>,
     /// The entry that decided.
     pub decided_position: Option<u64>,
+    /// How whoever decided was known: `token`, or the provider's word for it with the time of authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_authentication: Option<Authentication>,
     /// The most that it may cost beyond the threshold.
     #[schemars(with = "Option<String>")]
     pub cap_usd: Option<Decimal>,
@@ -280,6 +284,9 @@ fn waiver_row(view: &View<'_>, id: &str, waiver: &Waiver) -> WaiverRow {
         requested_by: waiver.requested_by.clone(),
         decided_by: waiver.decided_by.clone(),
         decided_position: waiver.decided_position,
+        decided_authentication: waiver
+            .decided_position
+            .and_then(|position| view.governance.authentications.get(&position).cloned()),
         cap_usd: scope.and_then(|scope| scope.cap_usd),
         requests_over: waiver.spend.requests_over,
         unpriced: waiver.spend.unpriced,
