@@ -11,6 +11,7 @@ mod entries;
 mod files;
 mod guard;
 mod health;
+mod incidents;
 mod meters;
 mod openapi;
 mod people;

@@ -13,6 +13,7 @@ mod demo;
 mod entries;
 mod error;
 mod export;
+mod incidents;
 mod ingest;
 mod init;
 mod node;
@@ -70,7 +71,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Demo(demo) => demo::run(&options, named_data, &demo),
         Task::Entries(entries) => entries::run(&place, &options, &entries),
         Task::Waivers { task } => decide::waivers(&place, &options, task),
-        Task::Incidents { task } => decide::incidents(&place, &options, task),
+        Task::Incidents { task } => incidents::run(&place, &options, task),
         Task::Backup { task } => operate::backup(&place, &options, task),
         Task::Warmup(warmup) => operate::warmup(&place, &options, &warmup),
         Task::WaitTraffic(wait) => operate::wait_traffic(&place, &options, &wait),

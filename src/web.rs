@@ -1,6 +1,6 @@
 //! The pages for people: plain HTML made here from the same answers that programs get.
 //!
-//! In scope: overview, one stack, waivers with forms, and the API's description as a page. Out of scope: deciding; the forms
+//! In scope: overview, one stack, incidents and waivers with forms, the report of an incident, and the API's description as a page. Out of scope: deciding; the forms
 //! call the API with the reader's own token, which lives in the browser's session storage and is sent as a header.
 //!
 //! Invariants: every text that came from outside is escaped; nothing is loaded from anywhere else; a page reads without
@@ -8,7 +8,9 @@
 
 mod docs;
 mod html;
+mod incidents;
 mod pages;
+mod report_markdown;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -17,6 +19,12 @@ use serde_json::Value;
 
 use crate::api::{ApiState, Problem};
 use html::Page;
+pub(crate) use html::path_segment;
+pub(crate) use incidents::report_html;
+pub(crate) use report_markdown::report_markdown;
+
+/// What the report as a document may do in a browser.
+pub(crate) const REPORT_POLICY: &str = html::ALONE_POLICY;
 
 const STYLE: &str = include_str!("web/assets/govledger.css");
 const SCRIPT: &str = include_str!("web/assets/govledger.js");
@@ -55,7 +63,7 @@ pub(crate) async fn overview(State(state): State<ApiState>) -> Response {
 
 /// `/stacks/{stack}`.
 pub(crate) async fn stack(State(state): State<ApiState>, Path(name): Path<String>) -> Response {
-    let encoded = html::path_segment(&name);
+    let encoded = path_segment(&name);
     let path = |rest: &str| format!("/v1/stacks/{encoded}{rest}");
     render(state, vec![path("/now"), path("/slo"), path("/timeline"), path("/manifest")], move |answers| {
         pages::stack(&name, answers)
@@ -66,6 +74,17 @@ pub(crate) async fn stack(State(state): State<ApiState>, Path(name): Path<String
 /// `/waivers`.
 pub(crate) async fn waivers(State(state): State<ApiState>) -> Response {
     render(state, vec!["/v1/waivers".to_owned()], pages::waivers).await
+}
+
+/// `/incidents`.
+pub(crate) async fn incidents(State(state): State<ApiState>) -> Response {
+    render(state, vec!["/v1/incidents".to_owned()], incidents::list).await
+}
+
+/// `/incidents/{id}`.
+pub(crate) async fn incident(State(state): State<ApiState>, Path(id): Path<String>) -> Response {
+    let path = format!("/v1/incidents/{}/report", path_segment(&id));
+    render(state, vec![path], move |answers| incidents::one(&id, answers)).await
 }
 
 /// `/docs`.

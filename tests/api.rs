@@ -12,6 +12,8 @@ mod approvals;
 mod auth;
 #[path = "api/commands.rs"]
 mod commands;
+#[path = "api/incidents.rs"]
+mod incidents;
 #[path = "api/intake.rs"]
 mod intake;
 #[path = "api/pages.rs"]

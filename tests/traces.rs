@@ -9,7 +9,13 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::node::Node;
+use govledger::domain::command::Request;
+use govledger::domain::principal::Role;
+use govledger::projection::governance::Verdict;
+use govledger::sequencer::CommandOutcome;
+use serde_json::json;
+
+use support::node::{Node, block_on};
 use support::process::{finish, govledger};
 
 fn trace(name: &str) -> Option<(PathBuf, PathBuf)> {
@@ -114,6 +120,98 @@ fn figures_recompute(root: &std::path::Path) {
     let told =
         finish(std::process::Command::new("python3").arg(script).args([path("export"), path("alerts.json")])).expect(0);
     assert!(told.stdout.ends_with(" 0 wrong\n"), "{}", told.stdout);
+}
+
+/// The incident of the regression from its opening to its end, and every figure of its report worked out anew from an export.
+#[test]
+fn the_regression_is_an_incident_whose_report_recomputes() {
+    let Some((logs, events)) = trace("azure") else { return };
+    let root = tempfile::tempdir().unwrap();
+    let node = Node::init(&root.path().join("data"));
+    node.backfill(&[&logs, &events]).unwrap();
+    let (list, _) = node.ask("/v1/incidents?stack=engine-qwen3");
+    let opened = &list["incidents"].as_array().unwrap()[0];
+    let id = opened["id"].as_str().unwrap().to_owned();
+    let before = node.ask(&format!("/v1/incidents/{id}")).0;
+    assert_eq!(before["status"], "open");
+    // The rollback and the warm-up after it tick their steps by themselves.
+    assert_eq!(ticked(&before), [(3, true), (4, true)], "{:#}", before["checklist"]);
+    let rollback = before["checklist"][3]["position"].as_u64().unwrap();
+    let snapshot = before["snapshot"]["position"].as_u64().unwrap();
+    assert_eq!(before["snapshot"]["instant"], before["declared"], "the cut that opened it");
+    assert!(before["impact"].as_array().is_some_and(|impact| !impact.is_empty()), "{before:#}");
+
+    let position = |path: &str, kind: &str, request: serde_json::Value| {
+        let request = Request::read(kind, &request.to_string()).unwrap();
+        let asked = node.handle.command("root", Role::Admin, path, request);
+        match block_on(asked).unwrap().1 {
+            CommandOutcome::Decided(outcome) => {
+                assert_eq!(outcome.verdict, Verdict::Admitted, "{path}");
+                outcome.position
+            }
+            CommandOutcome::Pending => panic!("{path} is pending"),
+        }
+    };
+    let enroll = json!({ "name": "root", "roles": ["admin"], "token_sha256": "0".repeat(64) });
+    position("enroll", "ledger_principal_enrolled", enroll);
+    let acknowledged = position("ack", "llm_incident_acknowledged", json!({ "incident": id }));
+    let reviewed =
+        position("look", "llm_incident_noted", json!({ "incident": id, "kind": "reviewed", "snapshot": snapshot }));
+    position("lead", "llm_incident_assigned", json!({ "incident": id, "duty": "commander", "assignee": "olu" }));
+    position("why", "llm_incident_noted", json!({ "incident": id, "kind": "root_cause", "text": "no KV reuse" }));
+    // Requests above the cost limit fired in it as well: that finance was told has a note of its own.
+    assert_eq!(node.ask(&format!("/v1/incidents/{id}")).0["checklist"][5]["state"], "open");
+    let told = position("money", "llm_incident_noted", json!({ "incident": id, "kind": "finance_told" }));
+    let item = json!({ "incident": id, "title": "test for it", "owner": "pat", "due": "2026-12-01T00:00:00Z" });
+    position("todo", "llm_incident_action_item", item);
+    let closed = position("close", "llm_incident_closed", json!({ "incident": id, "report": "https://wiki/pm-7" }));
+
+    let (report, _) = node.ask(&format!("/v1/incidents/{id}/report"));
+    let steps: Vec<_> = report["checklist"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["state"].as_str().unwrap(), step["position"].as_u64()))
+        .collect();
+    assert_eq!((steps[0], steps[1]), (("done", Some(acknowledged)), ("done", Some(reviewed))));
+    assert_eq!((steps[3], steps[4]), (("done", Some(rollback)), ("done", Some(closed))));
+    assert_eq!(steps[5], ("done", Some(told)));
+    assert!(steps.iter().all(|(state, _)| *state != "open"), "{:#}", report["checklist"]);
+    let mitigated = report["durations"].as_array().unwrap().iter().find(|row| row["name"] == "mitigate").unwrap();
+    assert_eq!(mitigated["to"]["position"], rollback, "the rollback is the mitigation");
+    assert!(report["impact"]["requests"].as_u64().unwrap() > 100, "{:#}", report["impact"]);
+
+    // Folded again without the cache, it is the same answer.
+    node.stop();
+    std::fs::remove_dir_all(root.path().join("data/cache")).unwrap();
+    let node = Node::open(&root.path().join("data"));
+    assert_eq!(node.ask(&format!("/v1/incidents/{id}/report")).0, report);
+    node.stop();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let told = govledger(&["--data", &path("data"), "incidents", "report", &id, "--format", "json"]).expect(0);
+    std::fs::write(path("report.json"), told.stdout).unwrap();
+    govledger(&["--data", &path("data"), "export", &path("export")]).expect(0);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/incident_figures.py");
+    let oracle = |report: &str| {
+        let mut python = std::process::Command::new("python3");
+        python.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).args([path("export"), path(report)]);
+        finish(&mut python)
+    };
+    let told = oracle("report.json").expect(0);
+    assert!(told.stdout.ends_with(" 0 wrong\n"), "{}", told.stdout);
+    // The oracle sees a figure that is off by one.
+    let mut forged = report;
+    let requests = forged["impact"]["episodes"][0]["impact"]["totals"]["requests"].as_u64().unwrap();
+    forged["impact"]["episodes"][0]["impact"]["totals"]["requests"] = (requests + 1).into();
+    std::fs::write(path("forged.json"), forged.to_string()).unwrap();
+    oracle("forged.json").expect(1);
+}
+
+/// The numbers of the steps that are done, and whether each names its entry.
+fn ticked(incident: &serde_json::Value) -> Vec<(u64, bool)> {
+    let steps = incident["checklist"].as_array().unwrap().iter();
+    let done = steps.filter(|step| step["state"] == "done");
+    done.map(|step| (step["number"].as_u64().unwrap(), step["position"].is_u64())).collect()
 }
 
 type Key = (String, String, String, Option<i64>, Option<i64>, Option<i64>);

@@ -19,7 +19,7 @@ use super::problem::{Kind, Problem};
 use super::types::CommandReply;
 use super::write::not_yet;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, Request, WaiverDecision, WaiverScope,
+    EngineAdopt, EngineJudgement, HoleConfirm, Request, WaiverDecision, WaiverScope,
     command_id,
 };
 use crate::domain::event::Json as RawJson;
@@ -43,14 +43,6 @@ pub(super) struct DecisionBody {
     pub scope_sha256: Option<String>,
     /// Why.
     pub reason: Option<String>,
-}
-
-/// Something said about an incident.
-#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct NoteBody {
-    /// What: a note, or on closing the report.
-    pub text: String,
 }
 
 /// A judgement about an engine.
@@ -80,7 +72,7 @@ pub(super) struct AdoptBody {
 /// A command on its way in: who, under which key, with which body.
 #[derive(Debug)]
 pub(crate) struct Order {
-    state: ApiState,
+    pub(super) state: ApiState,
     caller: Caller,
     key: String,
     body: Vec<u8>,
@@ -189,20 +181,6 @@ async fn decide(input: Input, waiver: String, deciding: Deciding, body: Body) ->
     order.give(request).await
 }
 
-async fn work(
-    input: Input,
-    incident: String,
-    request: fn(IncidentNote) -> Request,
-    body: Body,
-) -> Result<Response, Problem> {
-    let order = order(input, body).await?;
-    let NoteBody { text } = order.json()?;
-    if order.state.handle().shared().governance().incidents.get(&incident).is_none() {
-        return Err(Problem::new(Kind::NotFound, format!("the ledger has never heard of incident {incident:?}")));
-    }
-    order.give(request(IncidentNote { incident, text })).await
-}
-
 async fn judge(
     input: Input,
     stack: String,
@@ -234,32 +212,6 @@ pub(crate) async fn waiver_refuse(Path(id): Path<String>, input: Input, body: Bo
 /// `POST /v1/waivers/{id}/revoke`.
 pub(crate) async fn waiver_revoke(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
     decide(input, id, Deciding::Revoke, body).await
-}
-
-/// `POST /v1/incidents`.
-pub(crate) async fn incident_open(input: Input, body: Body) -> Result<Response, Problem> {
-    let order = order(input, body).await?;
-    let open: IncidentOpen = order.json()?;
-    order.give(Request::IncidentOpen(open)).await
-}
-
-/// `POST /v1/incidents/{id}/acknowledge`.
-pub(crate) async fn incident_acknowledge(
-    Path(id): Path<String>,
-    input: Input,
-    body: Body,
-) -> Result<Response, Problem> {
-    work(input, id, Request::IncidentAcknowledge, body).await
-}
-
-/// `POST /v1/incidents/{id}/notes`.
-pub(crate) async fn incident_note(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
-    work(input, id, Request::IncidentNote, body).await
-}
-
-/// `POST /v1/incidents/{id}/close`.
-pub(crate) async fn incident_close(Path(id): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
-    work(input, id, Request::IncidentClose, body).await
 }
 
 /// `POST /v1/stacks/{stack}/condemn`.

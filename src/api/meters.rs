@@ -120,6 +120,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     ledgers(state, &mut registry);
     writer(state, &mut registry);
     rules(state, &mut registry);
+    incidents(state, &mut registry);
     let meters = state.meters();
     registry.register("govledger_batch_entries", "Entries of each committed batch", meters.batch_entries.clone());
     registry.register(
@@ -261,6 +262,21 @@ fn writer(state: &ApiState, registry: &mut Registry) {
         &Vec::new(),
         seconds(through.unwrap_or_default()),
     );
+}
+
+/// By the ledger's own time: what is due at its last entry.
+fn incidents(state: &ApiState, registry: &mut Registry) {
+    let counts = crate::projection::answers::due_counts(&state.handle().shared().governance());
+    let open = gauges(registry, "govledger_incidents_open", "Incidents that are neither resolved nor closed");
+    for (acknowledged, value) in
+        [("yes", counts["open"].saturating_sub(counts["unacknowledged"])), ("no", counts["unacknowledged"])]
+    {
+        set(&open, &vec![("acknowledged", acknowledged.to_owned())], as_f64(value as u64));
+    }
+    let overdue = gauges(registry, "govledger_incidents_overdue", "Reports and action items past due");
+    for (what, name) in [("report", "report_overdue"), ("action_item", "action_item_overdue")] {
+        set(&overdue, &vec![("what", what.to_owned())], as_f64(counts[name] as u64));
+    }
 }
 
 fn rules(state: &ApiState, registry: &mut Registry) {

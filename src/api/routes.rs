@@ -3,7 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{commands, entries, files, health, openapi, people, read, stream, tiles, traffic, write};
+use super::{commands, entries, files, health, incidents, openapi, people, read, stream, tiles, traffic, write};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -181,6 +181,13 @@ pub(crate) static ROUTES: &[Route] = &[
     asked("/v1/waivers/{id}", "as_of", "WaiverAnswer", "One waiver with its scope"),
     asked("/v1/incidents", "as_of stack", "IncidentsAnswer", "Incidents, oldest first"),
     asked("/v1/incidents/{id}", "as_of", "IncidentAnswer", "One incident with its timeline"),
+    read(
+        "/v1/incidents/{id}/report",
+        "as_of format",
+        Content::Json("IncidentReportAnswer"),
+        "Its report; with `Accept: text/html` or `text/markdown`, or `format=html` or `md`, as a document",
+        || get(incidents::report),
+    ),
     asked("/v1/backups", "as_of stack", "BackupsAnswer", "Backups, oldest first"),
     asked("/v1/commands/{id}", "as_of", "CommandAnswer", "How a command ended"),
     read(
@@ -278,16 +285,27 @@ pub(crate) static ROUTES: &[Route] = &[
     command("/v1/waivers/{id}/revoke", FINANCE, "DecisionBody", "Ends a waiver's cover", || {
         post(commands::waiver_revoke)
     }),
-    command("/v1/incidents", ONCALL, "IncidentOpen", "Opens an incident by hand", || post(commands::incident_open)),
-    command("/v1/incidents/{id}/acknowledge", ONCALL, "NoteBody", "Somebody has seen it", || {
-        post(commands::incident_acknowledge)
+    command("/v1/incidents", ONCALL, "IncidentOpen", "Opens an incident by hand", || post(incidents::open)),
+    command("/v1/incidents/{id}/acknowledge", ONCALL, "TextBody", "Somebody has seen it", || {
+        post(incidents::acknowledge)
     }),
+    command("/v1/incidents/{id}/assign", ONCALL, "AssignBody", "Gives somebody a duty", || post(incidents::assign)),
     command("/v1/incidents/{id}/notes", &[Role::Oncall, Role::Finance, Role::Admin], "NoteBody", "Adds a note", || {
-        post(commands::incident_note)
+        post(incidents::note)
     }),
-    command("/v1/incidents/{id}/close", ONCALL, "NoteBody", "Closes it with a report", || {
-        post(commands::incident_close)
+    command("/v1/incidents/{id}/status", ONCALL, "ProgressBody", "Says how far the work is", || {
+        post(incidents::status)
     }),
+    command("/v1/incidents/{id}/action-items", ONCALL, "ActionItemBody", "Something to be done afterwards", || {
+        post(incidents::action_item)
+    }),
+    command("/v1/incidents/{id}/action-items/{item}/done", ONCALL, "TextBody", "An action item is done", || {
+        post(incidents::action_item_done)
+    }),
+    command("/v1/incidents/{id}/report", ONCALL, "ReportBody", "Files the report, also after the end", || {
+        post(incidents::file_report)
+    }),
+    command("/v1/incidents/{id}/close", ONCALL, "ReportBody", "Closes it with its report", || post(incidents::close)),
     command("/v1/stacks/{stack}/condemn", ONCALL, "JudgementBody", "This engine is never to be gone back to", || {
         post(commands::condemn)
     }),
@@ -356,5 +374,7 @@ pub(crate) static ROUTES: &[Route] = &[
     public("/assets/{name}", Content::Other("text/css"), "Style and script of the pages", || get(web::asset)),
     page("/", "Overview of all stacks", || get(web::overview)),
     page("/stacks/{stack}", "One stack: gate, last good, timeline, SLOs", || get(web::stack)),
+    page("/incidents", "Incidents, with what is overdue", || get(web::incidents)),
+    page("/incidents/{id}", "One incident: checklist, figures, timeline, and forms to work it", || get(web::incident)),
     page("/waivers", "Waivers, with forms to decide them", || get(web::waivers)),
 ];

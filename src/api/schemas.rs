@@ -9,8 +9,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::commands::{AdoptBody, DecisionBody, JudgementBody, NoteBody};
+use super::commands::{AdoptBody, DecisionBody, JudgementBody};
 use super::files::BackfillFile;
+use super::incidents::{ActionItemBody, AssignBody, NoteBody, ProgressBody, ReportBody, TextBody};
 use super::people::{PrincipalsAnswer, TokenBody};
 use super::problem::ProblemDetails;
 use super::types::{
@@ -22,6 +23,7 @@ use crate::domain::command::{
 };
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
+use crate::domain::incident::{IncidentImpact, IncidentSnapshot};
 use crate::domain::policy::Policy;
 use crate::domain::settings::{MetricsSettings, Settings};
 use crate::ingest::file::Report;
@@ -58,6 +60,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<a::WaiverAnswer>(generator);
     add::<a::IncidentsAnswer>(generator);
     add::<a::IncidentAnswer>(generator);
+    add::<a::IncidentReportAnswer>(generator);
     add::<a::BackupsAnswer>(generator);
     add::<a::CommandAnswer>(generator);
     add::<a::RejectedAnswer>(generator);
@@ -82,6 +85,11 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<DecisionBody>(generator);
     add::<IncidentOpen>(generator);
     add::<NoteBody>(generator);
+    add::<TextBody>(generator);
+    add::<AssignBody>(generator);
+    add::<ProgressBody>(generator);
+    add::<ActionItemBody>(generator);
+    add::<ReportBody>(generator);
     add::<JudgementBody>(generator);
     add::<AdoptBody>(generator);
     add::<PrincipalEnroll>(generator);
@@ -179,6 +187,8 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("saying-waiver-spend.json", whole::<WaiverSpend>()),
         ("saying-waiver-exhausted.json", whole::<WaiverExhausted>()),
         ("saying-waiver-expiring.json", whole::<WaiverExpiring>()),
+        ("saying-incident-snapshot.json", whole::<IncidentSnapshot>()),
+        ("saying-incident-impact.json", whole::<IncidentImpact>()),
         ("command.json", whole::<Command>()),
         ("settings-governance.json", whole::<Settings>()),
         ("settings-metrics.json", whole::<MetricsSettings>()),
@@ -186,6 +196,11 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("request-decision.json", whole::<DecisionBody>()),
         ("request-incident.json", whole::<IncidentOpen>()),
         ("request-note.json", whole::<NoteBody>()),
+        ("request-text.json", whole::<TextBody>()),
+        ("request-assign.json", whole::<AssignBody>()),
+        ("request-status.json", whole::<ProgressBody>()),
+        ("request-action-item.json", whole::<ActionItemBody>()),
+        ("request-report.json", whole::<ReportBody>()),
         ("request-judgement.json", whole::<JudgementBody>()),
         ("request-adopt.json", whole::<AdoptBody>()),
         ("request-principal.json", whole::<PrincipalEnroll>()),
@@ -206,6 +221,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-waiver.json", answer::<a::WaiverAnswer>()),
         ("answer-incidents.json", answer::<a::IncidentsAnswer>()),
         ("answer-incident.json", answer::<a::IncidentAnswer>()),
+        ("answer-incident-report.json", answer::<a::IncidentReportAnswer>()),
         ("answer-backups.json", answer::<a::BackupsAnswer>()),
         ("answer-command.json", answer::<a::CommandAnswer>()),
         ("answer-rejected.json", answer::<a::RejectedAnswer>()),

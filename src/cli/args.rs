@@ -2,6 +2,7 @@
 
 mod backup;
 mod decide;
+mod incident;
 mod operate;
 mod people;
 mod read;
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use backup::{BackupCreate, BackupTask};
-pub(crate) use decide::{Adopt, Hole, IncidentTask, Judgement, TokenTask, WaiverAsk, WaiverTask};
+pub(crate) use decide::{Adopt, Hole, Judgement, TokenTask, WaiverAsk, WaiverTask};
+pub(crate) use incident::{IncidentTask, ReportGiven};
 pub(crate) use operate::{Reporting, WaitTraffic, Warmup};
 pub(crate) use people::{Expiry, PrincipalTask};
 pub(crate) use read::Read;
@@ -128,7 +130,7 @@ pub(crate) enum Task {
         #[command(subcommand)]
         task: Option<WaiverTask>,
     },
-    /// Incidents: list, show, open, ack, note, close
+    /// Incidents: list, show, open, ack, assign, note, status, action items, report, close
     Incidents {
         #[command(subcommand)]
         task: Option<IncidentTask>,

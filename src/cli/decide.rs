@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Adopt, Hole, IncidentTask, Judgement, Options, Past, TokenTask, WaiverTask};
+use super::args::{Adopt, Hole, Judgement, Options, Past, TokenTask, WaiverTask};
 use super::error::{CliError, Exit, Outcome, file_error};
 use super::node::{Node, config_error};
 use super::out::{self, Tone, tone};
 use super::source::{Client, Place, Source};
 use crate::config::Config;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, IncidentNote, IncidentOpen, PrincipalRevoke, Request, WaiverDecision,
+    EngineAdopt, EngineJudgement, HoleConfirm, PrincipalRevoke, Request, WaiverDecision,
 };
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
@@ -18,7 +18,7 @@ use crate::projection::governance::Verdict;
 use crate::sequencer::{CommandOutcome, new_token};
 
 /// Past states can be read, not decided about.
-const PRESENT: Past = Past { as_of: None };
+pub(super) const PRESENT: Past = Past { as_of: None };
 
 /// `waivers`.
 pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>) -> Outcome {
@@ -62,34 +62,6 @@ pub(super) fn read_to_decide(place: &Place, asked: &Asked) -> Result<Value, CliE
         files @ Source::Files(_) => files,
     };
     Ok(source.ask(asked, None)?.body)
-}
-
-/// `incidents`.
-pub(crate) fn incidents(place: &Place, options: &Options, task: Option<IncidentTask>) -> Outcome {
-    let task = task.unwrap_or(IncidentTask::List { stack: None, past: PRESENT });
-    let note = |incident, text| IncidentNote { incident, text };
-    let (request, key) = match task {
-        IncidentTask::List { stack, past } => {
-            return super::ask::answer(place, options, &Asked::Incidents { stack }, past);
-        }
-        IncidentTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Incident { id }, past),
-        IncidentTask::Open { stack, title, key } => (Request::IncidentOpen(IncidentOpen { stack, title }), key),
-        IncidentTask::Ack { id, text, key } => (Request::IncidentAcknowledge(note(id, text.unwrap_or_default())), key),
-        IncidentTask::Note { id, text, key } => (Request::IncidentNote(note(id, text)), key),
-        IncidentTask::Close { id, report, report_file, key } => {
-            let text = match (report, report_file) {
-                (Some(report), _) => report,
-                (None, Some(path)) => std::fs::read_to_string(&path).map_err(file_error(&path))?,
-                (None, None) => {
-                    return Err(CliError::usage(
-                        "an incident is closed with a report: --report TEXT or --report-file FILE",
-                    ));
-                }
-            };
-            (Request::IncidentClose(note(id, text)), key)
-        }
-    };
-    give(place, options, key, &request)
 }
 
 /// `condemn` and `reinstate`.
@@ -263,9 +235,6 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
             json!({ "scope_sha256": decision.scope_sha256, "reason": decision.reason }),
         )
     };
-    let note = |verb: &str, note: &IncidentNote| {
-        (format!("/v1/incidents/{}/{verb}", encode(&note.incident)), json!({ "text": note.text }))
-    };
     let judged = |verb: &str, judged: &EngineJudgement| {
         (
             format!("/v1/stacks/{}/{verb}", encode(&judged.stack)),
@@ -278,9 +247,10 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         Request::WaiverRefuse(inner) => decision("refuse", inner),
         Request::WaiverRevoke(inner) => decision("revoke", inner),
         Request::IncidentOpen(open) => ("/v1/incidents".to_owned(), serde_json::to_value(open)?),
-        Request::IncidentAcknowledge(inner) => note("acknowledge", inner),
-        Request::IncidentNote(inner) => note("notes", inner),
-        Request::IncidentClose(inner) => note("close", inner),
+        Request::IncidentAcknowledge(_)
+        | Request::IncidentNote(_)
+        | Request::IncidentClose(_)
+        | Request::IncidentWork(_) => super::incidents::route(request)?,
         Request::EngineCondemn(inner) => judged("condemn", inner),
         Request::EngineReinstate(inner) => judged("reinstate", inner),
         Request::EngineAdopt(adopt) => {

@@ -107,6 +107,7 @@ fn look_further(root: &Path) {
         ("now engine-qwen3", "one screen for 3 a.m."),
         ("timeline engine-qwen3", "what happened, in order"),
         ("alerts", "what fired, and what covers it"),
+        ("incidents", "what was worked, and what is overdue"),
         ("last-good engine-qwen3 --json", "what rollback tooling reads"),
         ("waivers", "who accepted what"),
         ("verify", "read every byte again"),

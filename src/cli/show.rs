@@ -1,5 +1,6 @@
 //! Answers for the eye: what matters first, times to the second, hashes short.
 
+mod incident;
 mod lists;
 mod stack;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use super::out::{self, Tone, text, tone, when};
 use super::source::Reply;
 use crate::projection::answers::Asked;
+pub(crate) use incident::checklist;
 pub(crate) use lists::rejected;
 
 /// Prints an answer.
@@ -25,10 +27,10 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Alerts { .. } => lists::alerts(&body["alerts"]),
         Asked::Waivers { .. } => lists::waivers(&body["waivers"]),
         Asked::Waiver { .. } => lists::waiver(body),
-        Asked::Incidents { .. } => lists::incidents(&body["incidents"]),
-        Asked::Incident { .. } => lists::incident(body),
+        Asked::Incidents { .. } => incident::incidents(&body["incidents"]),
+        Asked::Incident { .. } => incident::incident(body),
         Asked::Backups { .. } => lists::backups(&body["backups"]),
-        Asked::Command { .. } => out::json(body),
+        Asked::Command { .. } | Asked::IncidentReport { .. } => out::json(body),
         Asked::Rejected { .. } => rejected(body),
     }
     as_of(body);

@@ -13,10 +13,13 @@ use sha2::{Digest, Sha256};
 use super::authentication::{Authentication, Identity};
 use super::envelope::hex;
 use super::event::Json;
+use super::incident::{self, IncidentWork};
 use super::policy::Rule;
 use super::principal::Role;
 use super::refusal::{Code, Refusal};
 use super::time::Time;
+
+pub use super::incident::{Acknowledgement, IncidentClose, IncidentNote, IncidentOpen};
 
 /// Seconds from intake until a command that has not been applied lapses.
 pub const NOT_AFTER_SECONDS: i64 = 60;
@@ -57,11 +60,13 @@ pub enum Request {
     /// Opens an incident by hand.
     IncidentOpen(IncidentOpen),
     /// Somebody has seen it.
-    IncidentAcknowledge(IncidentNote),
+    IncidentAcknowledge(Acknowledgement),
     /// Something worth remembering.
     IncidentNote(IncidentNote),
-    /// Over, with a report.
-    IncidentClose(IncidentNote),
+    /// The work is over.
+    IncidentClose(IncidentClose),
+    /// The rest of what is done about an incident.
+    IncidentWork(IncidentWork),
     /// This engine is never to be gone back to.
     EngineCondemn(EngineJudgement),
     /// Lifts a condemnation.
@@ -132,27 +137,6 @@ pub struct WaiverDecision {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-/// Opens an incident.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct IncidentOpen {
-    /// The stack.
-    pub stack: String,
-    /// One line.
-    pub title: String,
-}
-
-/// Something said about an incident.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct IncidentNote {
-    /// Which.
-    pub incident: String,
-    /// What: a note, or on closing the report.
-    #[serde(default)]
-    pub text: String,
 }
 
 /// A judgement about an engine.
@@ -316,12 +300,14 @@ const VOCABULARY: [(&str, &[Role]); 18] = [
 
 /// Whether `event_type` is a command's.
 pub fn is_command(event_type: &str) -> bool {
-    VOCABULARY.iter().any(|(name, _)| *name == event_type)
+    VOCABULARY.iter().any(|(name, _)| *name == event_type) || incident::is_work(event_type)
 }
 
 impl Request {
     const fn index(&self) -> usize {
         match self {
+            // Answers for itself; see below.
+            Self::IncidentWork(_) => usize::MAX,
             Self::WaiverRequest(_) => 0,
             Self::WaiverApprove(_) => 1,
             Self::WaiverRefuse(_) => 2,
@@ -345,11 +331,17 @@ impl Request {
 
     /// The event type that an admitted command is.
     pub const fn event_type(&self) -> &'static str {
+        if let Self::IncidentWork(work) = self {
+            return work.event_type();
+        }
         VOCABULARY[self.index()].0
     }
 
     /// The roles that may ask this.
     pub const fn roles(&self) -> &'static [Role] {
+        if let Self::IncidentWork(work) = self {
+            return work.roles();
+        }
         VOCABULARY[self.index()].1
     }
 
@@ -366,6 +358,7 @@ impl Request {
             | Self::IncidentAcknowledge(_)
             | Self::IncidentNote(_)
             | Self::IncidentClose(_)
+            | Self::IncidentWork(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
             | Self::HoleConfirm(_)
@@ -389,6 +382,7 @@ impl Request {
             | Self::IncidentAcknowledge(_)
             | Self::IncidentNote(_)
             | Self::IncidentClose(_)
+            | Self::IncidentWork(_)
             | Self::PrincipalEnroll(_)
             | Self::PrincipalRevoke(_)
             | Self::HoleConfirm(_)
@@ -410,6 +404,7 @@ impl Request {
             | Self::IncidentAcknowledge(_)
             | Self::IncidentNote(_)
             | Self::IncidentClose(_)
+            | Self::IncidentWork(_)
             | Self::EngineCondemn(_)
             | Self::EngineReinstate(_)
             | Self::EngineAdopt(_)
@@ -427,9 +422,10 @@ impl Request {
     pub fn incident(&self, position: u64) -> Option<String> {
         match self {
             Self::IncidentOpen(_) => Some(incident_id(position)),
-            Self::IncidentAcknowledge(note) | Self::IncidentNote(note) | Self::IncidentClose(note) => {
-                Some(note.incident.clone())
-            }
+            Self::IncidentAcknowledge(acknowledgement) => Some(acknowledgement.incident.clone()),
+            Self::IncidentNote(note) => Some(note.incident.clone()),
+            Self::IncidentClose(close) => Some(close.incident.clone()),
+            Self::IncidentWork(work) => Some(work.incident().to_owned()),
             Self::WaiverRequest(_)
             | Self::WaiverApprove(_)
             | Self::WaiverRefuse(_)
@@ -471,13 +467,18 @@ impl Request {
             "ledger_token_revoked" => typed(json).map(Self::TokenRevoke),
             "ledger_issuer_trusted" => typed(json).map(Self::IssuerTrust),
             "ledger_issuer_distrusted" => typed(json).map(Self::IssuerDistrust),
-            _ => Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
+            _ => IncidentWork::read(event_type, json).map_or_else(
+                || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
+                |read| read.map(Self::IncidentWork),
+            ),
         }
     }
 
     /// The request's JSON, as [`Request::read`] takes it.
     pub fn json(&self) -> serde_json::Value {
-        let mut tagged = serde_json::to_value(self).unwrap_or_default();
+        let tagged =
+            if let Self::IncidentWork(work) = self { serde_json::to_value(work) } else { serde_json::to_value(self) };
+        let mut tagged = tagged.unwrap_or_default();
         let content = tagged.as_object_mut().and_then(|map| map.values_mut().next()).map(serde_json::Value::take);
         content.unwrap_or_default()
     }

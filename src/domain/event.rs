@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::command::Command;
 use super::cut::Cut;
+use super::incident::{IncidentImpact, IncidentSnapshot};
 use super::policy::{Policy, Rule, Severity};
 use super::time::Time;
 
@@ -160,6 +161,10 @@ pub enum Event {
     WaiverExhausted(WaiverExhausted),
     /// A waiver nears its end or its cap.
     WaiverExpiring(WaiverExpiring),
+    /// The figures that an incident found.
+    IncidentSnapshot(Box<IncidentSnapshot>),
+    /// What an episode of alerts cost.
+    IncidentImpact(Box<IncidentImpact>),
     /// Something that somebody asked for.
     Command(Box<Command>),
 }

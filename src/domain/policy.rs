@@ -76,6 +76,8 @@ pub struct Policy {
     pub gate_when_unknown: UnknownGate,
     /// Whether last good needs a verified backup.
     pub require_verified_backup: bool,
+    /// Whether an incident is closed with its report only.
+    pub require_incident_report: bool,
     /// What differs from the defaults, by rule.
     pub rules: BTreeMap<Rule, RuleOverride>,
     /// What differs for one stack, by its name.
@@ -205,6 +207,7 @@ impl Default for Policy {
             rollout: Rollout::default(),
             gate_when_unknown: UnknownGate::default(),
             require_verified_backup: false,
+            require_incident_report: true,
             rules: BTreeMap::new(),
             stacks: BTreeMap::new(),
         }

@@ -12,9 +12,11 @@ use super::time::Time;
 /// Version of the entry format that this binary writes.
 pub const FORMAT: u32 = 1;
 /// Version of the rules that verdicts follow. A ledger keeps the one it was begun with.
-pub const RULES_VERSION: u32 = 2;
+pub const RULES_VERSION: u32 = 3;
 /// The first rules version that meters spend under waivers: cuts say spend, exhaustion and warnings.
 pub const RULES_METERED: u32 = 2;
+/// The first rules version that measures incidents: the figures that one found, and what it cost.
+pub const RULES_INCIDENTS: u32 = 3;
 
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -4,6 +4,8 @@
 //! for). It carries `asked`, the path that asks it again, and `as_of`, so that a saved answer can be folded again by anyone.
 
 mod asked;
+mod incident;
+mod incident_report;
 mod lists;
 mod stack;
 
@@ -14,9 +16,13 @@ use super::slo::Slo;
 use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
+pub use incident::{CheckState, CheckStep, IncidentAnswer, IncidentRow, IncidentsAnswer, due_counts};
+pub use incident_report::{
+    Duration, ImpactEpisode, IncidentReportAnswer, Moment, ReportAlert, ReportImpact, Statement,
+};
 pub use lists::{
-    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, IncidentAnswer, IncidentsAnswer, OurAlert,
-    RejectedAnswer, SloAnswer, WaiverAnswer, WaiverProposal, WaiverRow, WaiversAnswer,
+    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer,
+    WaiverAnswer, WaiverProposal, WaiverRow, WaiversAnswer,
 };
 pub use stack::{
     LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,
@@ -104,8 +110,9 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         }
         Asked::Waivers { stack } => done(view, asked, &lists::waivers(view, stack.as_deref()), false),
         Asked::Waiver { id } => done(view, asked, &lists::waiver(view, id)?, false),
-        Asked::Incidents { stack } => done(view, asked, &lists::incidents(view, stack.as_deref()), false),
-        Asked::Incident { id } => done(view, asked, &lists::incident(view, id)?, false),
+        Asked::Incidents { stack } => done(view, asked, &incident::incidents(view, stack.as_deref()), false),
+        Asked::Incident { id } => done(view, asked, &incident::incident(view, id)?, false),
+        Asked::IncidentReport { id } => done(view, asked, &incident_report::report(view, id)?, false),
         Asked::Backups { stack } => done(view, asked, &lists::backups(view, stack.as_deref()), false),
         Asked::Command { id } => done(view, asked, &lists::command(view, id)?, false),
         Asked::Rejected { after, limit } => done(view, asked, &lists::rejected(view, *after, *limit), false),

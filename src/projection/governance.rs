@@ -291,11 +291,14 @@ impl Governance {
                 | Event::WaiverSpend(_)
                 | Event::WaiverExhausted(_)
                 | Event::WaiverExpiring(_)
+                | Event::IncidentSnapshot(_)
+                | Event::IncidentImpact(_)
         );
         if is_report {
             self.last_report = time;
         }
         self.stacks.apply(position, time, about.stack.as_deref(), event);
+        self.incidents.observe(position, time, about.stack.as_deref(), event, &self.timeline);
         match event {
             Event::Cut(cut) => {
                 if cut.missing.is_empty() {
@@ -303,10 +306,7 @@ impl Governance {
                 }
                 self.last_cut = Some(cut.clone());
             }
-            Event::Alert(alert) => {
-                self.alerts.apply(position, alert);
-                self.incidents.alert(position, time, alert);
-            }
+            Event::Alert(alert) => self.alerts.apply(position, alert),
             Event::PolicyRevised(policy) => {
                 self.policy = (**policy).clone();
                 self.policy_position = Some(position);
@@ -336,6 +336,8 @@ impl Governance {
             | Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
             | Event::RollbackCompleted { .. }
+            | Event::IncidentSnapshot(_)
+            | Event::IncidentImpact(_)
             | Event::ProviderAlert { .. }
             | Event::EngineProven(_)
             | Event::Other => {}
@@ -346,7 +348,7 @@ impl Governance {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other requests have their effect in their own projections")]
     fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
         self.waivers.apply(position, time, &command.principal, &command.request);
-        self.incidents.apply(position, time, &command.principal, &command.request);
+        self.incidents.apply(position, time, &command.principal, &command.request, &self.timeline);
         match &command.request {
             Request::WaiverApprove(_) | Request::WaiverRefuse(_) | Request::WaiverRevoke(_) => {
                 self.authentications.insert(position, command.authenticated_by.clone());
@@ -378,6 +380,7 @@ impl Governance {
                 (Some(waiver.clone()), self.waivers.get(waiver).map(|waiver| waiver.stack.clone()))
             }
             Event::Command(command) => self.subject(position, &command.request),
+            Event::IncidentSnapshot(snapshot) => (Some(snapshot.incident.clone()), None),
             Event::Alert(alert) => (Some(alert.id.clone()), None),
             _ => (None, None),
         };

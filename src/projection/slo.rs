@@ -14,6 +14,7 @@
 
 mod counts;
 mod engine;
+mod episode;
 mod figures;
 mod fold;
 mod judge;
@@ -31,12 +32,15 @@ use serde::{Deserialize, Serialize};
 use super::stacks::Stacks;
 use super::waivers::{Said, Waivers};
 use crate::domain::command::Request;
+use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, EngineProven, Event};
+use crate::domain::incident::IncidentImpact;
 use crate::domain::metric::{Figures, Sample};
 use crate::domain::policy::{Policy, StackPolicy};
-use crate::domain::settings::RULES_METERED;
+use crate::domain::settings::{RULES_INCIDENTS, RULES_METERED};
 use crate::domain::time::Time;
 
+use episode::Episode;
 use state::Series;
 use window::Mark;
 
@@ -69,6 +73,8 @@ pub enum Finding {
     Proven(EngineProven),
     /// What became of a waiver.
     Waiver(Said),
+    /// What an episode of alerts cost.
+    Impact(IncidentImpact),
 }
 
 /// An alert as it is to be recorded, with the exact figures.
@@ -157,6 +163,12 @@ pub struct Slo {
     /// The cut that brought the last record of each stack.
     last_record: BTreeMap<String, Time>,
     evaluated_through: Option<Time>,
+    /// The last cut, as it was read.
+    cut: Option<Cut>,
+    /// Whether the ledger's rules measure incidents. See [`crate::domain::settings::RULES_INCIDENTS`].
+    measures_incidents: bool,
+    /// Episodes that go on, by stack, then engine.
+    episodes: BTreeMap<String, BTreeMap<String, Episode>>,
 }
 
 impl Slo {
@@ -170,6 +182,12 @@ impl Slo {
     /// Begins to follow the rules of a ledger: its first entry names their version.
     pub const fn begin(&mut self, rules_version: u32) {
         self.metered = rules_version >= RULES_METERED;
+        self.measures_incidents = rules_version >= RULES_INCIDENTS;
+    }
+
+    /// Whether the ledger's rules measure incidents.
+    pub const fn measures_incidents(&self) -> bool {
+        self.measures_incidents
     }
 
     /// The waivers as of the last cut.
@@ -231,7 +249,9 @@ fn concerns(event: &Event) -> bool {
         | Event::WaiverExpired { .. }
         | Event::WaiverSpend(_)
         | Event::WaiverExhausted(_)
-        | Event::WaiverExpiring(_) => false,
+        | Event::WaiverExpiring(_)
+        | Event::IncidentSnapshot(_)
+        | Event::IncidentImpact(_) => false,
     }
 }
 

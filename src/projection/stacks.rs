@@ -148,7 +148,9 @@ impl Stacks {
             | Event::WaiverExpired { .. }
             | Event::WaiverSpend(_)
             | Event::WaiverExhausted(_)
-            | Event::WaiverExpiring(_) => {}
+            | Event::WaiverExpiring(_)
+            | Event::IncidentSnapshot(_)
+            | Event::IncidentImpact(_) => {}
         }
     }
 
@@ -173,6 +175,7 @@ impl Stacks {
             | Request::IncidentAcknowledge(_)
             | Request::IncidentNote(_)
             | Request::IncidentClose(_)
+            | Request::IncidentWork(_)
             | Request::PrincipalEnroll(_)
             | Request::TokenIssue(_)
             | Request::TokenRevoke(_)

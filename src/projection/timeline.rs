@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::command::Request;
 use crate::domain::event::{About, AlertState, Event, Nearing};
+use crate::domain::incident::{IncidentImpact, IncidentSnapshot, IncidentWork, NoteKind};
 use crate::domain::time::Time;
 
 /// One line of a timeline.
@@ -177,6 +178,8 @@ pub fn summary(about: &About, event: &Event) -> String {
                 format!("waiver {} nears its cap: {} USD of excess", expiring.waiver, expiring.excess_usd)
             }
         },
+        Event::IncidentSnapshot(snapshot) => snapshot_summary(snapshot),
+        Event::IncidentImpact(impact) => impact_summary(impact),
         Event::Command(command) => request_summary(&command.request),
         Event::Cut(_) | Event::WaiverSpend(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) | Event::Other => {
             about.event_type.replace('_', " ")
@@ -190,6 +193,43 @@ const fn rehearsed(rehearsal: bool) -> &'static str {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "no target".to_owned() } else { names.join(", ") }
+}
+
+fn snapshot_summary(snapshot: &IncidentSnapshot) -> String {
+    let at = snapshot.instant.map(|instant| format!(", at the cut of {instant}")).unwrap_or_default();
+    format!("figures that {} found{at}", snapshot.incident)
+}
+
+fn impact_summary(impact: &IncidentImpact) -> String {
+    format!(
+        "{} requests affected from {} to {}: {} USD, and {} without a price",
+        impact.requests(),
+        impact.since,
+        impact.until,
+        impact.cost_usd(),
+        impact.totals.unpriced
+    )
+}
+
+fn incident_summary(work: &IncidentWork) -> String {
+    match work {
+        IncidentWork::Assign(assign) => {
+            format!("{} is {} of {}", assign.assignee, assign.duty.as_str(), assign.incident)
+        }
+        IncidentWork::Progress(progress) => {
+            let text = if progress.text.is_empty() { String::new() } else { format!(": {}", progress.text) };
+            format!("incident {} {}{text}", progress.incident, progress.status.as_str())
+        }
+        IncidentWork::ActionItem(add) => {
+            format!("action item of {} for {} until {}: {}", add.incident, add.owner, add.due, add.title)
+        }
+        IncidentWork::ActionItemDone(done) => format!("action item {} of {} done", done.item, done.incident),
+        IncidentWork::Report(report) => format!(
+            "report of {} filed{}",
+            report.incident,
+            report.report.as_ref().map(|at| format!(": {at}")).unwrap_or_default()
+        ),
+    }
 }
 
 fn request_summary(request: &Request) -> String {
@@ -207,8 +247,20 @@ fn request_summary(request: &Request) -> String {
         }
         Request::IncidentOpen(open) => format!("incident opened: {}", open.title),
         Request::IncidentAcknowledge(note) => format!("incident {} acknowledged", note.incident),
-        Request::IncidentNote(note) => format!("note on {}: {}", note.incident, note.text),
-        Request::IncidentClose(note) => format!("incident {} closed: {}", note.incident, note.text),
+        Request::IncidentNote(note) if note.kind == NoteKind::Note => {
+            format!("note on {}: {}", note.incident, note.text)
+        }
+        Request::IncidentNote(note) => {
+            let text = if note.text.is_empty() { String::new() } else { format!(": {}", note.text) };
+            format!("{} on {}{text}", note.kind.as_str().replace('_', " "), note.incident)
+        }
+        Request::IncidentClose(close) => format!(
+            "incident {} closed: {}{}",
+            close.incident,
+            close.text,
+            close.report.as_ref().map(|report| format!(" (report at {report})")).unwrap_or_default()
+        ),
+        Request::IncidentWork(work) => incident_summary(work),
         Request::EngineCondemn(judgement) => {
             format!("engine {} condemned: {}", short(&judgement.engine_hash), judgement.reason)
         }

@@ -22,6 +22,7 @@ use super::metrics::{LedgerRecords, MetricsChunk, MetricsState, Pending, Prepare
 use super::past::follow;
 use super::sayings::Saying;
 use super::shared::Shared;
+use crate::domain::command::{Request, incident_id};
 use crate::domain::cut::{Cut, CutLedger};
 use crate::domain::event::Event;
 use crate::domain::leaf::{self, Header};
@@ -39,6 +40,8 @@ const SNAPSHOT_ENTRIES: u64 = 4_096;
 /// Metric records between two states of the metrics folds that are kept for answers about the past: reading so many again
 /// takes some 20 ms of one core.
 const PAST_SLO_RECORDS: u64 = 32_768;
+/// An alert brings about a snapshot, and a snapshot nothing: two rounds of sayings, and one to spare.
+const SAYING_ROUNDS_MAX: usize = 3;
 
 /// A governance entry on its way in. Its time becomes the later of its own and that of the entry before.
 #[derive(Debug, Clone)]
@@ -305,6 +308,15 @@ impl Core {
             self.after_cut(cut, findings)?;
             self.keep_past_slo(applied.position + 1, cut)?;
         }
+        // The figures that an incident finds are those of the last cut before the entry that opens it.
+        if let Some((incident, stack)) = self.opened_by(applied) {
+            let sources: BTreeMap<u32, ledger::Reader> =
+                self.metrics.iter().map(|(number, ledger)| (*number, ledger.reader())).collect();
+            let sources = sources.iter().map(|(number, reader)| (*number, reader as &dyn EntrySource)).collect();
+            let mut records = LedgerRecords::with_pending(sources, &self.pending);
+            let snapshot = self.shared.slo().snapshot(&incident, &stack, &mut records)?;
+            self.owe(Saying::incident_snapshot(&snapshot));
+        }
         Ok(())
     }
 
@@ -319,11 +331,36 @@ impl Core {
         self.cache.keep_past_slo(size, root, &self.shared.slo())
     }
 
+    /// The incident that an entry opened, and its stack, where the ledger's rules measure incidents.
+    fn opened_by(&self, applied: &Applied) -> Option<(String, String)> {
+        let may_open = match &applied.event {
+            Some(Event::Alert(_)) => true,
+            Some(Event::Command(command)) => matches!(command.request, Request::IncidentOpen(_)),
+            _ => false,
+        };
+        if !may_open || !self.shared.slo().measures_incidents() {
+            return None;
+        }
+        let governance = self.shared.governance();
+        let incident = governance.incidents.get(&incident_id(applied.position))?;
+        Some((incident.id.clone(), incident.stack.clone()))
+    }
+
+    /// Keeps what is to be said, once.
+    fn owe(&mut self, saying: Saying) {
+        let identity = saying.identity();
+        if !self.unsaid.iter().any(|(unsaid, _)| *unsaid == identity) {
+            self.unsaid.push((identity, saying));
+        }
+    }
+
     /// An entry of the service was folded: it is said. One that this node did not derive itself is an integrity alarm.
     fn settle(&mut self, applied: &Applied) {
         let saying = match &applied.event {
             Some(Event::Alert(alert)) => Saying::alert(alert),
             Some(Event::EngineProven(proven)) => Saying::engine_proven(proven),
+            Some(Event::IncidentSnapshot(snapshot)) => Saying::incident_snapshot(snapshot),
+            Some(Event::IncidentImpact(impact)) => Saying::incident_impact(impact),
             Some(event) => match Said::of(event) {
                 Some(said) => Saying::waiver(&said),
                 None => return,
@@ -332,10 +369,12 @@ impl Core {
         };
         let identity = saying.identity();
         let before = self.unsaid.len();
-        // What is said of a waiver is wholly derived, so it must be the same, and not only about the same.
-        let of_waiver = applied.event.as_ref().is_some_and(|event| Said::of(event).is_some());
+        // What is said of a waiver or an incident is wholly derived, so it must be the same, and not only about the same.
+        let is_derived = applied.event.as_ref().is_some_and(|event| {
+            matches!(event, Event::IncidentSnapshot(_) | Event::IncidentImpact(_)) || Said::of(event).is_some()
+        });
         let differs =
-            of_waiver && self.unsaid.iter().any(|(unsaid, derived)| *unsaid == identity && *derived != saying);
+            is_derived && self.unsaid.iter().any(|(unsaid, derived)| *unsaid == identity && *derived != saying);
         self.unsaid.retain(|(unsaid, _)| *unsaid != identity);
         if differs || self.unsaid.len() == before {
             self.shared.status.integrity_alarms.fetch_add(1, Ordering::SeqCst);
@@ -373,14 +412,12 @@ impl Core {
                     }
                     Finding::Proven(proven) => Saying::engine_proven(&proven),
                     Finding::Waiver(said) => Saying::waiver(&said),
+                    Finding::Impact(impact) => Saying::incident_impact(&impact),
                 });
             }
         }
         for saying in sayings {
-            let identity = saying.identity();
-            if !self.unsaid.iter().any(|(unsaid, _)| *unsaid == identity) {
-                self.unsaid.push((identity, saying));
-            }
+            self.owe(saying);
         }
         for (number, pending) in &mut self.pending {
             pending.release(cut.size_of(*number));
@@ -396,10 +433,16 @@ impl Core {
         self.unsaid.iter().map(|(_, saying)| Ok(saying.seal(&self.node_key)?)).collect()
     }
 
-    /// Says what is unsaid, in this node's own order. For embedded mode; in Kafka mode it is produced.
+    /// Says what is unsaid, in this node's own order, and what that brings about (an alert opens an incident, which finds
+    /// figures). For embedded mode; in Kafka mode it is produced.
     pub fn say_unsaid(&mut self) -> Result<(), SequencerError> {
-        let sayings: Vec<Saying> = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();
-        self.say(&sayings, Time::default())?;
+        for _ in 0..SAYING_ROUNDS_MAX {
+            let sayings: Vec<Saying> = self.unsaid.iter().map(|(_, saying)| saying.clone()).collect();
+            if sayings.is_empty() {
+                break;
+            }
+            self.say(&sayings, Time::default())?;
+        }
         Ok(())
     }
 

@@ -281,6 +281,11 @@ impl Writer {
         }
         let appended = self.core.append_governance(batch.items);
         let mut outcomes = self.stopping(appended)?.into_iter();
+        if self.core.is_embedded() {
+            // An incident opened by hand finds its figures before whoever opened it reads on.
+            let said = self.core.say_unsaid();
+            self.stopping(said)?;
+        }
         for (count, reply) in batch.replies {
             let own: Vec<Outcome> = outcomes.by_ref().take(count).collect();
             if let Some(reply) = reply {

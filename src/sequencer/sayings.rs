@@ -11,6 +11,7 @@ use crate::domain::command::Command;
 use crate::domain::cut::Cut;
 use crate::domain::envelope::{self, hex};
 use crate::domain::event::{Alert, EngineProven, FileRegistered};
+use crate::domain::incident::{IncidentImpact, IncidentSnapshot};
 use crate::domain::policy::Policy;
 use crate::domain::report::{Identity, SERVICE_SOURCE, SayingKind, cloud_event_identity, saying_type};
 use crate::domain::time::Time;
@@ -98,6 +99,17 @@ impl Saying {
             }
             Said::Expired { waiver, expired } => Self::waiver_expired(waiver, *expired),
         }
+    }
+
+    /// The figures that an incident found: about the incident.
+    pub fn incident_snapshot(snapshot: &IncidentSnapshot) -> Self {
+        Self::new(SayingKind::IncidentSnapshot, &[&snapshot.incident], Some(&snapshot.stack), json!(snapshot))
+    }
+
+    /// What an episode cost: about the stack, the engine and its beginning.
+    pub fn incident_impact(impact: &IncidentImpact) -> Self {
+        let about = [&impact.stack, &impact.totals.engine_hash, &impact.since.to_string()];
+        Self::new(SayingKind::IncidentImpact, &about.map(String::as_str), Some(&impact.stack), json!(impact))
     }
 
     /// The identity under which the governance fold knows it.

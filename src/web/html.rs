@@ -4,6 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::STYLE;
+
+/// What a document that stands alone may do: show itself.
+pub(super) const ALONE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
 /// A page under way.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -31,7 +36,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// Text as one segment of a path.
-pub(super) fn path_segment(text: &str) -> String {
+pub(crate) fn path_segment(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
             encoded.push(char::from(byte));
@@ -162,13 +167,24 @@ impl Page {
         self
     }
 
+    /// A document that stands alone: its style is in it, and it neither runs nor loads anything.
+    pub(super) fn finish_alone(&self) -> String {
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"{ALONE_POLICY}\">\n<title>{title} – govledger</title>\n<style>\n{STYLE}</style>\n</head>\n\
+             <body>\n<main id=\"main\">\n{body}</main>\n</body>\n</html>\n",
+            title = escape(&self.title),
+            body = self.body,
+        )
+    }
+
     /// The whole document.
     pub(super) fn finish(&self) -> String {
         let needs = if self.needs_token { " data-needs-token" } else { "" };
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title} – govledger</title>\n<link rel=\"stylesheet\" href=\"/assets/govledger.css\">\n<script src=\"/assets/govledger.js\" defer></script>\n</head>\n\
-             <body{needs}>\n<a class=\"skip\" href=\"#main\">Skip to content</a>\n<header><nav aria-label=\"Pages\"><a href=\"/\">Stacks</a> <a href=\"/waivers\">Waivers</a> <a href=\"/docs\">API</a></nav></header>\n\
+             <body{needs}>\n<a class=\"skip\" href=\"#main\">Skip to content</a>\n<header><nav aria-label=\"Pages\"><a href=\"/\">Stacks</a> <a href=\"/incidents\">Incidents</a> <a href=\"/waivers\">Waivers</a> <a href=\"/docs\">API</a></nav></header>\n\
              <main id=\"main\">\n{body}</main>\n</body>\n</html>\n",
             title = escape(&self.title),
             body = self.body,

@@ -9,15 +9,15 @@ use super::html::{Markup, Page, escape, path_segment, text_of};
 /// Lines of a timeline on a page, the newest of them; the API has all.
 const TIMELINE_ROWS: usize = 200;
 
-fn rows<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn rows<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> Markup {
+pub(super) fn text(value: &Value) -> Markup {
     Markup::text(&text_of(value))
 }
 
-fn engine(value: &Value) -> Markup {
+pub(super) fn engine(value: &Value) -> Markup {
     value.as_str().map_or_else(|| Markup::text("—"), Markup::hash)
 }
 
@@ -29,9 +29,13 @@ fn gate(open: &Value) -> Markup {
     }
 }
 
-fn stack_link(value: &Value) -> Markup {
+pub(super) fn stack_link(value: &Value) -> Markup {
     let name = value.as_str().unwrap_or_default();
     Markup::link(&format!("/stacks/{}", path_segment(name)), name)
+}
+
+fn incident_link(value: &Value) -> Markup {
+    value.as_str().map_or_else(|| text(value), |id| Markup::link(&format!("/incidents/{}", path_segment(id)), id))
 }
 
 /// All stacks, what fires, what waits for finance.
@@ -48,7 +52,7 @@ pub(super) fn overview(answers: &[Value]) -> Page {
                 engine(&row["engine_hash"]),
                 Markup::time(&row["since"]),
                 text(&row["firing"]),
-                text(&row["incident"]),
+                incident_link(&row["incident"]),
             ]
         })
         .collect();
@@ -104,7 +108,7 @@ pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
         ("Version", text(&current["version"])),
         ("Engine", engine(&current["engine_hash"])),
         ("Since", Markup::time(&current["since"])),
-        ("Open incident", text(&current["incident"])),
+        ("Open incident", incident_link(&current["incident"])),
     ]);
     details(&mut page, "Manifest", &manifest["manifest"]);
     let good = &now["last_good"];
@@ -294,7 +298,7 @@ fn waiting_waiver(page: &mut Page, waiver: &Value) {
     page.raw("</section>\n");
 }
 
-fn token_field() -> String {
+pub(super) fn token_field() -> String {
     let mut form = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(

@@ -18,6 +18,7 @@ fn routes() -> Vec<(String, String, String)> {
             let filled = [
                 ("{stack}", "s"),
                 ("{id}", "none"),
+                ("{item}", "none"),
                 ("{ledger}", "governance"),
                 ("{position}", "0"),
                 ("{name}", "nobody"),
@@ -82,7 +83,24 @@ fn the_table_and_the_domain_agree_about_commands() {
         ("/v1/incidents", ("llm_incident_opened", json!({ "stack": "s", "title": "t" }))),
         ("/v1/incidents/{id}/acknowledge", ("llm_incident_acknowledged", note.clone())),
         ("/v1/incidents/{id}/notes", ("llm_incident_noted", note.clone())),
-        ("/v1/incidents/{id}/close", ("llm_incident_closed", note)),
+        ("/v1/incidents/{id}/close", ("llm_incident_closed", note.clone())),
+        ("/v1/incidents/{id}/report", ("llm_incident_reported", note)),
+        (
+            "/v1/incidents/{id}/assign",
+            ("llm_incident_assigned", json!({ "incident": "i", "duty": "commander", "assignee": "a" })),
+        ),
+        ("/v1/incidents/{id}/status", ("llm_incident_status", json!({ "incident": "i", "status": "monitoring" }))),
+        (
+            "/v1/incidents/{id}/action-items",
+            (
+                "llm_incident_action_item",
+                json!({ "incident": "i", "title": "t", "owner": "o", "due": "2027-01-01T00:00:00Z" }),
+            ),
+        ),
+        (
+            "/v1/incidents/{id}/action-items/{item}/done",
+            ("llm_incident_action_item_done", json!({ "incident": "i", "item": "act-1" })),
+        ),
         ("/v1/stacks/{stack}/condemn", ("llm_engine_condemned", judgement.clone())),
         ("/v1/stacks/{stack}/reinstate", ("llm_engine_reinstated", judgement)),
         ("/v1/stacks/{stack}/adopt", ("llm_engine_adopted", json!({ "stack": "s", "engine_hash": "e" }))),

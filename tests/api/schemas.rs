@@ -154,6 +154,7 @@ fn answers_of_the_service_fit_their_schemas() {
         ("answer-waiver", format!("/v1/waivers/{waiver}")),
         ("answer-incidents", "/v1/incidents".to_owned()),
         ("answer-incident", format!("/v1/incidents/{incident}")),
+        ("answer-incident-report", format!("/v1/incidents/{incident}/report")),
         ("answer-backups", "/v1/backups".to_owned()),
         ("answer-command", format!("/v1/commands/{command}")),
         ("answer-rejected", "/v1/rejected".to_owned()),

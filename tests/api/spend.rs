@@ -9,7 +9,7 @@ use crate::app::{App, NOW, published, token};
 use crate::support::node::block_on;
 
 /// Requests of these prices (none: without one), and the cut after them.
-fn cut(app: &App, seconds: &mut i64, prices: &[Option<&str>]) {
+pub(crate) fn cut(app: &App, seconds: &mut i64, prices: &[Option<&str>]) {
     for price in prices {
         let price = price.map(|price| format!(r#","cost_usd":{price}"#)).unwrap_or_default();
         let body = format!(r#"{{"model":"s","engine_hash":"e","duration_ms":100{price}}}"#);

@@ -25,6 +25,10 @@ def tile_name(index):
     return "/".join(groups)
 
 
+def refuse(constant):
+    raise ValueError(f"{constant} is no JSON number")
+
+
 class Ledger:
     """The entries of one exported ledger."""
 
@@ -48,7 +52,7 @@ class Ledger:
         """The record at a position: what follows the header line, where it is JSON."""
         _, body = self.bundle(position // BUNDLE)[position % BUNDLE].split(b"\n", 1)
         try:
-            return json.loads(body, parse_float=Decimal, parse_int=Decimal)
+            return json.loads(body, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse)
         except ValueError:
             return None
 
@@ -126,4 +130,5 @@ def main():
     sys.exit(wrong > 0 or not alerts)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -371,6 +371,8 @@ impl Life {
                     | Event::WaiverExhausted(_)
                     | Event::WaiverExpiring(_)
                     | Event::WaiverExpired { .. }
+                    | Event::IncidentSnapshot(_)
+                    | Event::IncidentImpact(_)
             ) {
                 let payload = envelope::open(std::str::from_utf8(leaf.body).unwrap()).unwrap().payload;
                 assert_eq!(said.insert(id_of(&payload), payload), None, "said twice");

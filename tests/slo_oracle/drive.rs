@@ -151,7 +151,7 @@ pub(crate) fn episodes(findings: &[Finding]) -> Vec<Episode> {
                 episode.resolved_at = draft.alert.resolved_at;
                 episode.reason.clone_from(&draft.alert.reason);
             }
-            Finding::Proven(_) | Finding::Waiver(_) => {}
+            Finding::Proven(_) | Finding::Waiver(_) | Finding::Impact(_) => {}
         }
     }
     let mut episodes: Vec<_> = by_id.into_values().collect();

@@ -7,7 +7,8 @@ use rust_decimal::Decimal;
 
 use super::hour::{QWEN, RERANK};
 use crate::cli::error::CliError;
-use crate::domain::command::{IncidentNote, PrincipalEnroll, Request, WaiverDecision, WaiverScope};
+use crate::domain::command::{Acknowledgement, IncidentNote, PrincipalEnroll, Request, WaiverDecision, WaiverScope};
+use crate::domain::incident::{Duty, IncidentAssign, IncidentWork, NoteKind};
 use crate::domain::policy::Rule;
 use crate::domain::principal::{Role, token_sha256};
 use crate::domain::time::Time;
@@ -80,14 +81,32 @@ pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Deci
     let incident = match incident {
         None => None,
         Some(id) => {
-            let note = IncidentNote { incident: id.clone(), text: "rolled back to 1.4.0, figures are back".to_owned() };
-            let position = applied(
-                decide(handle, "olu", Role::Oncall, "ack-regression", Request::IncidentAcknowledge(note)).await?,
-            )?;
+            let position = on_call(handle, &id).await?;
             Some((id, position))
         }
     };
     Ok(Decided { waiver, requested, own_refused, approved, incident })
+}
+
+/// Olu works the incident of the regression, up to its report. The entry that acknowledged it.
+async fn on_call(handle: &Handle, id: &str) -> Result<u64, CliError> {
+    let incident = id.to_owned();
+    let text = "rolled back to 1.4.0, figures are back".to_owned();
+    let ack = Request::IncidentAcknowledge(Acknowledgement { incident: incident.clone(), text });
+    let acknowledged = applied(decide(handle, "olu", Role::Oncall, "ack-regression", ack).await?)?;
+    let snapshot = handle.shared().governance().incidents.get(id).and_then(|incident| incident.snapshot.clone());
+    let assign = IncidentAssign { incident: incident.clone(), duty: Duty::Commander, assignee: "olu".to_owned() };
+    let note = |kind, text: &str, snapshot| {
+        Request::IncidentNote(IncidentNote { incident: incident.clone(), text: text.to_owned(), kind, snapshot })
+    };
+    for (key, request) in [
+        ("lead-regression", Request::IncidentWork(IncidentWork::Assign(assign))),
+        ("review-regression", note(NoteKind::Reviewed, "", snapshot.map(|snapshot| snapshot.position))),
+        ("cause-regression", note(NoteKind::RootCause, "1.5.0 was built without KV cache reuse", None)),
+    ] {
+        applied(decide(handle, "olu", Role::Oncall, key, request).await?)?;
+    }
+    Ok(acknowledged)
 }
 
 async fn decide(

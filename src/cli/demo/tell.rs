@@ -20,6 +20,10 @@ pub(super) fn all(node: &Node, report: &Report, decided: &Decided) -> Result<(),
     happened(node)?;
     out::line(tone(Tone::Strong, "\nWhat fired"));
     fired(node)?;
+    if let Some((incident, _)) = &decided.incident {
+        out::line(tone(Tone::Strong, "\nWhat the incident was"));
+        worked(node, incident)?;
+    }
     out::line(tone(Tone::Strong, "\nWhat is safe"));
     safe(node)?;
     out::line(tone(Tone::Strong, "\nWho accepted what"));
@@ -85,6 +89,24 @@ fn fired(node: &Node) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The incident of the regression: what it cost, how long it took, and the runbook's steps as the ledger ticks them.
+fn worked(node: &Node, id: &str) -> Result<(), CliError> {
+    let report = ask(node, &Asked::IncidentReport { id: id.to_owned() })?;
+    let impact = &report["impact"];
+    out::line(format!(
+        "  {id} on {QWEN}, commander {}: {} requests affected, {} USD, {} without a price",
+        text(&report["standing"]["commander"]),
+        text(&impact["requests"]),
+        text(&impact["cost_usd"]),
+        text(&impact["unpriced"])
+    ));
+    let took = |row: &Value| format!("to {} {} s", text(&row["name"]), text(&row["seconds"]));
+    let took: Vec<String> = rows(&report["durations"]).iter().map(took).collect();
+    out::line(format!("  {}", took.join(", ")));
+    crate::cli::show::checklist(&report["checklist"]);
+    Ok(())
+}
+
 /// The figure that fired, in the words of its rule.
 fn measured(alert: &Value) -> String {
     let (value, threshold) = (text(&alert["value"]), text(&alert["threshold"]));
@@ -147,9 +169,6 @@ fn accepted(node: &Node, decided: &Decided) -> Result<(), CliError> {
         text(&waiver["cap_usd"]),
         when(&waiver["expires"])
     ));
-    if let Some((incident, position)) = &decided.incident {
-        out::line(format!("  olu, on call, acknowledged {incident} (entry {position})"));
-    }
     Ok(())
 }
 

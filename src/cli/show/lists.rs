@@ -123,36 +123,6 @@ pub(super) fn waiver(body: &Value) {
     timeline(&body["history"]);
 }
 
-pub(super) fn incidents(rows: &Value) {
-    let rows = items(rows).map(|row| {
-        let status = text(&row["status"]);
-        let status = if status == "open" { tone(Tone::Bad, &status) } else { status };
-        vec![
-            text(&row["id"]),
-            text(&row["stack"]),
-            status,
-            when(&row["declared"]),
-            text(&row["title"]),
-            text(&row["position"]),
-        ]
-    });
-    out::table(&["incident", "stack", "status", "began (UTC)", "title", "entry"], rows, "no incident");
-}
-
-pub(super) fn incident(body: &Value) {
-    incidents(&Value::from(vec![body.clone()]));
-    for step in items(&body["steps"]) {
-        out::line(format!(
-            "  {} {} by {}: {}",
-            when(&step["time"]),
-            text(&step["step"]),
-            text(&step["actor"]),
-            text(&step["text"])
-        ));
-    }
-    timeline(&body["timeline"]);
-}
-
 pub(super) fn backups(rows: &Value) {
     let rows = items(rows).map(|row| {
         let verified = match row["verified"].as_bool() {

@@ -53,6 +53,10 @@ pub enum SayingKind {
     WaiverExhausted,
     /// A waiver near its end or its cap.
     WaiverExpiring,
+    /// The figures that an incident found.
+    IncidentSnapshot,
+    /// What an episode of alerts cost.
+    IncidentImpact,
 }
 
 /// The event type of a saying.
@@ -67,6 +71,8 @@ pub const fn saying_type(kind: SayingKind) -> &'static str {
         SayingKind::WaiverSpend => "llm_waiver_spend",
         SayingKind::WaiverExhausted => "llm_waiver_exhausted",
         SayingKind::WaiverExpiring => "llm_waiver_expiring",
+        SayingKind::IncidentSnapshot => "llm_incident_snapshot",
+        SayingKind::IncidentImpact => "llm_incident_impact",
     }
 }
 
@@ -205,6 +211,10 @@ fn saying(event_type: &str, data: &str, sender: &Sender, about: &About) -> Resul
         Event::WaiverExhausted(typed_if(sender, event_type, data)?)
     } else if of(SayingKind::WaiverExpiring) {
         Event::WaiverExpiring(typed_if(sender, event_type, data)?)
+    } else if of(SayingKind::IncidentSnapshot) {
+        Event::IncidentSnapshot(typed_if(sender, event_type, data)?)
+    } else if of(SayingKind::IncidentImpact) {
+        Event::IncidentImpact(typed_if(sender, event_type, data)?)
     } else {
         return Ok(None);
     };
@@ -214,6 +224,10 @@ fn saying(event_type: &str, data: &str, sender: &Sender, about: &About) -> Resul
         }
         Event::EngineProven(proven) => {
             About { stack: Some(proven.stack.clone()), engine_hash: Some(proven.engine_hash.clone()), ..about }
+        }
+        Event::IncidentSnapshot(snapshot) => About { stack: Some(snapshot.stack.clone()), ..about },
+        Event::IncidentImpact(impact) => {
+            About { stack: Some(impact.stack.clone()), engine_hash: Some(impact.totals.engine_hash.clone()), ..about }
         }
         _ => about,
     };

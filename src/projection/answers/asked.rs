@@ -82,6 +82,11 @@ pub enum Asked {
         /// Its id.
         id: String,
     },
+    /// The report of one incident.
+    IncidentReport {
+        /// Its id.
+        id: String,
+    },
     /// Backups.
     Backups {
         /// Of this stack alone.
@@ -112,9 +117,13 @@ pub struct AskedError {
 }
 
 impl Asked {
-    /// Whether the answer needs the metrics folds: the rules' figures, and what a waiver of a firing alert may cost.
+    /// Whether the answer needs the metrics folds: the rules' figures, what a waiver of a firing alert may cost, and what an
+    /// incident that goes on has cost so far.
     pub const fn needs_metrics(&self) -> bool {
-        matches!(self, Self::Slo { .. } | Self::Alerts { state: Some(AlertState::Firing), .. })
+        matches!(
+            self,
+            Self::Slo { .. } | Self::IncidentReport { .. } | Self::Alerts { state: Some(AlertState::Firing), .. }
+        )
     }
 
     /// The path and query that ask this.
@@ -141,6 +150,7 @@ impl Asked {
             Self::Waiver { id } => format!("/v1/waivers/{}", encode(id)),
             Self::Incidents { stack } => format!("/v1/incidents{}", query(&[("stack", stack.as_deref())])),
             Self::Incident { id } => format!("/v1/incidents/{}", encode(id)),
+            Self::IncidentReport { id } => format!("/v1/incidents/{}/report", encode(id)),
             Self::Backups { stack } => format!("/v1/backups{}", query(&[("stack", stack.as_deref())])),
             Self::Command { id } => format!("/v1/commands/{}", encode(id)),
             Self::Rejected { after, limit } => {
@@ -204,6 +214,7 @@ impl Asked {
             ["waivers", id] => Self::Waiver { id: owned(id) },
             ["incidents"] => Self::Incidents { stack: get("stack") },
             ["incidents", id] => Self::Incident { id: owned(id) },
+            ["incidents", id, "report"] => Self::IncidentReport { id: owned(id) },
             ["backups"] => Self::Backups { stack: get("stack") },
             ["commands", id] => Self::Command { id: owned(id) },
             ["rejected"] => {

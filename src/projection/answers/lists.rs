@@ -1,4 +1,4 @@
-//! Answers that are lists: alerts, waivers, incidents, backups, what was refused; and single members of them.
+//! Answers that are lists: alerts, waivers, backups, what was refused; and single members of them.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,6 @@ use crate::domain::time::Time;
 use crate::projection::alerts::RecordedAlert;
 use crate::projection::backups::RecordedBackup;
 use crate::projection::governance::Rejected;
-use crate::projection::incidents::Incident;
 use crate::projection::slo::RuleRow;
 use crate::projection::timeline::Item;
 use crate::projection::waivers::{Status, Waiver};
@@ -329,43 +328,6 @@ pub(super) fn waiver(view: &View<'_>, id: &str) -> Result<WaiverAnswer, AnswerEr
         scope_sha256: waiver.scope.as_ref().map(WaiverScope::sha256),
         history,
     })
-}
-
-/// Incidents, oldest first.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct IncidentsAnswer {
-    /// All.
-    pub incidents: Vec<Incident>,
-}
-
-/// One incident with its timeline.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct IncidentAnswer {
-    /// The incident.
-    #[serde(flatten)]
-    pub incident: Incident,
-    /// From half an hour before, warm-up failures and rollbacks first.
-    pub timeline: Vec<Item>,
-}
-
-pub(super) fn incidents(view: &View<'_>, stack: Option<&str>) -> IncidentsAnswer {
-    let wanted = view
-        .governance
-        .incidents
-        .oldest_first()
-        .into_iter()
-        .filter(|incident| stack.is_none_or(|stack| incident.stack == stack));
-    IncidentsAnswer { incidents: wanted.cloned().collect() }
-}
-
-pub(super) fn incident(view: &View<'_>, id: &str) -> Result<IncidentAnswer, AnswerError> {
-    let incident = view
-        .governance
-        .incidents
-        .get(id)
-        .ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
-    let timeline = super::stack::timeline(view, &incident.stack, Some(id))?.timeline;
-    Ok(IncidentAnswer { incident: incident.clone(), timeline })
 }
 
 /// Backups, oldest first.

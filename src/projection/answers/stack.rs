@@ -191,12 +191,7 @@ fn row(view: &View<'_>, name: &str) -> StackRow {
     let current = stack.and_then(Stack::current);
     let version =
         stack.zip(current).and_then(|(stack, hash)| stack.engines.get(hash)).and_then(|engine| engine.version.clone());
-    let open = view
-        .governance
-        .incidents
-        .oldest_first()
-        .into_iter()
-        .find(|incident| incident.stack == name && incident.status != crate::projection::incidents::Status::Closed);
+    let open = view.governance.incidents.open_on(name);
     StackRow {
         stack: name.to_owned(),
         engine_hash: current.map(str::to_owned),
@@ -334,11 +329,7 @@ pub(super) fn timeline(view: &View<'_>, name: &str, incident: Option<&str>) -> R
                 .incidents
                 .get(id)
                 .ok_or_else(|| AnswerError::Unknown { kind: "incident", name: id.to_owned() })?;
-            around(
-                items,
-                incident.declared,
-                incident.steps.last().filter(|step| step.step == "closed").map(|step| step.time),
-            )
+            around(items, incident.declared, incident.ended_by().map(|step| step.time))
         }
     };
     Ok(TimelineAnswer { stack: name.to_owned(), timeline })

@@ -112,7 +112,7 @@ impl Governance {
             ));
         }
         self.waivers.decide(&command.principal, time, &command.request)?;
-        self.incidents.decide(&command.request)?;
+        self.incidents.decide(time, self.policy.require_incident_report, &command.request)?;
         self.decide_engine(&command.request)?;
         self.decide_principal(time, &command.request)
     }

@@ -43,7 +43,10 @@ impl Slo {
                 Found::Proven(proven) => Finding::Proven(proven),
             });
         }
+        self.cut = Some(cut.clone());
+        let impacts = self.episodes(cut, &findings);
         findings.extend(self.meter(cut.instant).into_iter().map(Finding::Waiver));
+        findings.extend(impacts.into_iter().map(Finding::Impact));
         self.forget_idle();
         Ok(findings)
     }
@@ -323,7 +326,7 @@ impl Slo {
     }
 
     /// The value that an alert states. A percentile is read from the records again, and checks the counts by the way.
-    fn stated_value(
+    pub(super) fn stated_value(
         &self,
         (stack, engine): (&str, &str),
         rule: Rule,
@@ -366,7 +369,7 @@ fn add_tallies(
 }
 
 /// What an alert is compared with, in words that fit its value.
-fn threshold(rule: Rule, policy: &StackPolicy) -> String {
+pub(super) fn threshold(rule: Rule, policy: &StackPolicy) -> String {
     match rule {
         Rule::LatencyP95 | Rule::QueueDelay | Rule::KvReuse | Rule::SpeculativeAccept => {
             policy.rule(rule).threshold.map(|amount| amount.to_string()).unwrap_or_default()

@@ -1,5 +1,7 @@
 //! What the oracle's traces do not reach: missing partitions, changed policies, refusals, and bounds of the state.
 
+mod episodes;
+
 use super::*;
 use crate::domain::command::{Command, WaiverDecision, WaiverScope, waiver_id};
 use crate::domain::cut::{Cut, CutLedger};
@@ -181,6 +183,7 @@ fn said(found: &[(i64, Finding)]) -> Vec<(i64, &str, String)> {
         }
         Finding::Proven(proven) => (*at, "proven", proven.stint.to_string()),
         Finding::Waiver(said) => (*at, "waiver", format!("{said:?}")),
+        Finding::Impact(impact) => (*at, "impact", impact.requests().to_string()),
     };
     found.iter().map(short).collect()
 }

@@ -247,12 +247,12 @@ impl Slo {
         Ok(())
     }
 
-    fn oldest_kept(&self) -> Option<Time> {
+    pub(super) fn oldest_kept(&self) -> Option<Time> {
         self.marks.front().filter(|_| self.trimmed).map(|mark| mark.instant)
     }
 }
 
-fn totals(stack: &str, engine: &str, until: Time, counts: &Counts) -> IntervalTotals {
+pub(super) fn totals(stack: &str, engine: &str, until: Time, counts: &Counts) -> IntervalTotals {
     IntervalTotals {
         stack: stack.to_owned(),
         engine_hash: engine.to_owned(),

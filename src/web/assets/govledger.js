@@ -32,11 +32,12 @@ async function command(form) {
     say(form, "Enter a token first.");
     return;
   }
-  const reason = new FormData(form).get("reason");
+  // What a command says are the form's named fields; one left empty is not said.
+  const said = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
   const response = await fetch(form.dataset.action, {
     method: "POST",
     headers: { Authorization: `Bearer ${token()}`, "Content-Type": "application/json", "Idempotency-Key": idempotencyKey(form) },
-    body: JSON.stringify(reason ? { reason } : {}),
+    body: JSON.stringify(said),
   });
   const answer = await response.json();
   if (response.status === 200) {
