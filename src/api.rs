@@ -15,6 +15,7 @@ mod incidents;
 mod meters;
 mod openapi;
 mod people;
+mod precondition;
 mod problem;
 mod read;
 mod routes;

@@ -7,6 +7,7 @@
 pub mod alerts;
 pub mod answers;
 pub mod backups;
+pub mod gates;
 pub mod governance;
 pub mod ids;
 pub mod incidents;

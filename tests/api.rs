@@ -12,6 +12,8 @@ mod approvals;
 mod auth;
 #[path = "api/commands.rs"]
 mod commands;
+#[path = "api/cover.rs"]
+mod cover;
 #[path = "api/incidents.rs"]
 mod incidents;
 #[path = "api/intake.rs"]

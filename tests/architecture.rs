@@ -20,7 +20,19 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("backup", &["domain"]),
     (
         "cli",
-        &["backup", "clock", "config", "domain", "projection", "sequencer", "ingest", "identity", "notify", "api", "web"],
+        &[
+            "backup",
+            "clock",
+            "config",
+            "domain",
+            "projection",
+            "sequencer",
+            "ingest",
+            "identity",
+            "notify",
+            "api",
+            "web",
+        ],
     ),
     ("notify", &["clock", "domain", "projection", "sequencer"]),
 ];

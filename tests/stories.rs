@@ -52,7 +52,12 @@ impl Stage {
     fn principal(&self, service: &Service, name: &str, role: &str) -> Http {
         let token = format!("glt_{name}-{role}-token");
         let body = json!({ "name": name, "roles": [role], "token_sha256": govledger::domain::principal::token_sha256(&token) });
-        command(&service.http().with_token(&self.admin_token), "/v1/principals", name, &body).expect(200);
+        let admin = service.http().with_token(&self.admin_token);
+        command(&admin, "/v1/principals", name, &body).expect(200);
+        if role == "finance" {
+            let limit = json!({ "finance_limit_usd": "100" });
+            command(&admin, &format!("/v1/principals/{name}/limit"), &format!("limit {name}"), &limit).expect(200);
+        }
         service.http().with_token(&token)
     }
 }
@@ -122,9 +127,11 @@ fn finance_decides_once_and_only_finance() {
 
     // Their own request is not theirs to approve; nobody else's role will do.
     let own = request(&fin, "own");
-    command(&fin, &format!("/v1/waivers/{own}/approve"), "own-approve", &json!({})).expect(409);
+    let seen =
+        |waiver: &str| json!({ "scope_sha256": reader.get(&format!("/v1/waivers/{waiver}")).json()["scope_sha256"] });
+    command(&fin, &format!("/v1/waivers/{own}/approve"), "own-approve", &seen(&own)).expect(409);
     let waiver = request(&publisher, "r1");
-    command(&publisher, &format!("/v1/waivers/{waiver}/approve"), "p-approve", &json!({})).expect(403);
+    command(&publisher, &format!("/v1/waivers/{waiver}/approve"), "p-approve", &seen(&waiver)).expect(403);
 
     // What only arrives as an event approves nothing.
     let produced = json!({ "specversion": "1.0", "id": "x1", "source": "someone", "type": "llm_waiver_approved", "data": { "waiver": waiver } });
@@ -142,10 +149,10 @@ fn finance_decides_once_and_only_finance() {
     covered(None);
 
     // Two at once: one wins, the other is told by which entry.
-    let path = format!("/v1/waivers/{waiver}/approve");
+    let (path, seen) = (format!("/v1/waivers/{waiver}/approve"), seen(&waiver));
     let (first, second) = std::thread::scope(|scope| {
-        let first = scope.spawn(|| command(&fin, &path, "a", &json!({})));
-        let second = scope.spawn(|| command(&fred, &path, "b", &json!({})));
+        let first = scope.spawn(|| command(&fin, &path, "a", &seen));
+        let second = scope.spawn(|| command(&fred, &path, "b", &seen));
         (first.join().unwrap(), second.join().unwrap())
     });
     let (won, lost) = if first.status == 200 { (first, second) } else { (second, first) };

@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 
 use super::ApiState;
 use super::guard::Caller;
+use super::precondition;
 use super::problem::{Kind, Problem};
 use super::types::CommandReply;
 use super::write::not_yet;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, Request, WaiverDecision, WaiverScope,
-    command_id,
+    EngineAdopt, EngineJudgement, HoleConfirm, PrincipalLimit, Request, WaiverDecision, WaiverScope, command_id,
 };
 use crate::domain::event::Json as RawJson;
 use crate::domain::refusal::Refusal;
@@ -39,7 +39,7 @@ const DECIDED_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DecisionBody {
-    /// The hash of the scope that was seen. Where absent, that of the waiver as it is.
+    /// The hash of the scope that was seen. An approval must name it, or be conditional by `If-Match`.
     pub scope_sha256: Option<String>,
     /// Why.
     pub reason: Option<String>,
@@ -105,6 +105,10 @@ impl Order {
         })
     }
 
+    fn command_id(&self) -> String {
+        command_id(&self.caller.name, &self.key)
+    }
+
     pub(super) async fn give(self, request: Request) -> Result<Response, Problem> {
         let allowed = request.roles();
         let Some(role) = self.caller.roles.iter().find(|role| allowed.contains(role)).copied() else {
@@ -113,7 +117,7 @@ impl Order {
                 format!("{} may not ask for {}", self.caller.name, request.event_type()),
             ));
         };
-        let id = command_id(&self.caller.name, &self.key);
+        let id = self.command_id();
         let given = tokio::time::timeout(
             DECIDED_WITHIN,
             self.state.handle().command_by(
@@ -163,20 +167,29 @@ enum Deciding {
 }
 
 async fn decide(input: Input, waiver: String, deciding: Deciding, body: Body) -> Result<Response, Problem> {
+    let headers = input.2.clone();
     let order = order(input, body).await?;
-    let sent: DecisionBody = order.json()?;
-    let known = {
+    let mut sent: DecisionBody = order.json()?;
+    {
         let governance = order.state.handle().shared().governance();
-        governance.waivers.get(&waiver).map(|found| found.scope.as_ref().map(WaiverScope::sha256))
-    };
-    let Some(scope_sha256) = known else {
-        return Err(Problem::new(Kind::NotFound, format!("the ledger has never heard of waiver {waiver:?}")));
-    };
-    let decision = |scope_sha256| WaiverDecision { waiver, scope_sha256, reason: sent.reason };
+        let Some(found) = governance.waivers.get(&waiver) else {
+            return Err(Problem::new(Kind::NotFound, format!("the ledger has never heard of waiver {waiver:?}")));
+        };
+        if !governance.commands.contains_key(&order.command_id()) {
+            let is_seen = precondition::check(&headers, found.changed)? || sent.scope_sha256.is_some();
+            if matches!(deciding, Deciding::Approve) && !is_seen {
+                return Err(precondition::required(found.changed));
+            }
+        }
+        if matches!(deciding, Deciding::Approve) && sent.scope_sha256.is_none() {
+            sent.scope_sha256 = found.scope.as_ref().map(WaiverScope::sha256);
+        }
+    }
+    let decision = WaiverDecision { waiver, scope_sha256: sent.scope_sha256, reason: sent.reason };
     let request = match deciding {
-        Deciding::Approve => Request::WaiverApprove(decision(sent.scope_sha256.or(scope_sha256))),
-        Deciding::Refuse => Request::WaiverRefuse(decision(sent.scope_sha256)),
-        Deciding::Revoke => Request::WaiverRevoke(decision(sent.scope_sha256)),
+        Deciding::Approve => Request::WaiverApprove(decision),
+        Deciding::Refuse => Request::WaiverRefuse(decision),
+        Deciding::Revoke => Request::WaiverRevoke(decision),
     };
     order.give(request).await
 }
@@ -229,6 +242,22 @@ pub(crate) async fn adopt(Path(stack): Path<String>, input: Input, body: Body) -
     let order = order(input, body).await?;
     let AdoptBody { engine_hash, version, manifest } = order.json()?;
     order.give(Request::EngineAdopt(EngineAdopt { stack, engine_hash, version, manifest })).await
+}
+
+/// A limit of a principal.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitBody {
+    /// The largest `cap_usd` that they may approve from here on.
+    #[schemars(with = "String")]
+    pub finance_limit_usd: rust_decimal::Decimal,
+}
+
+/// `POST /v1/principals/{name}/limit`.
+pub(crate) async fn limit_principal(Path(name): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let LimitBody { finance_limit_usd } = order.json()?;
+    order.give(Request::PrincipalLimit(PrincipalLimit { name, finance_limit_usd })).await
 }
 
 /// `POST /v1/holes`.

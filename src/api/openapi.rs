@@ -57,6 +57,9 @@ fn operation(route: &Route) -> Value {
     let mut parameters: Vec<Value> = in_path.chain(in_query).collect();
     if route.is_command {
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "required": true, "schema": { "type": "string", "minLength": 1, "maxLength": 255 } }));
+        if route.path.starts_with("/v1/waivers/{id}/") {
+            parameters.push(json!({ "name": "If-Match", "in": "header", "required": false, "description": "The ETag of the waiver that was seen; 412 where it has changed since", "schema": { "type": "string" } }));
+        }
     }
     let problem = |description: &str| json!({ "description": description, "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });
     let mut responses = json!({ "200": { "description": "The answer", "content": content(route.response) }, "default": problem("What went wrong") });

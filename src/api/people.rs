@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::ApiState;
@@ -59,6 +60,9 @@ pub struct PrincipalRow {
     pub tokens: Vec<TokenRow>,
     /// Who they are at identity providers.
     pub identities: Vec<Identity>,
+    /// The largest `cap_usd` that they may approve; none where nobody has said.
+    #[schemars(with = "Option<String>")]
+    pub finance_limit_usd: Option<Decimal>,
     /// The entry that last changed them.
     pub position: u64,
 }
@@ -98,7 +102,14 @@ pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Json
     Query::of(&uri, &[])?;
     let as_of = present(&state)?;
     let governance = state.handle().shared().governance();
-    let principals = governance.principals.iter().map(|(name, found)| row(&state, name, found)).collect();
+    let principals = governance
+        .principals
+        .iter()
+        .map(|(name, found)| {
+            let limit = governance.principals.finance_limit_usd(name);
+            row(&state, name, found, limit.map(|(limit_usd, _)| limit_usd))
+        })
+        .collect();
     let issuers = governance.principals.issuers().map(|(name, issuer)| IssuerRow {
         issuer: name.to_owned(),
         alias: issuer.alias.clone(),
@@ -108,7 +119,7 @@ pub(crate) async fn list(State(state): State<ApiState>, uri: Uri) -> Result<Json
     Ok(Json(PrincipalsAnswer { principals, issuers: issuers.collect(), as_of }))
 }
 
-fn row(state: &ApiState, name: &str, principal: &Principal) -> PrincipalRow {
+fn row(state: &ApiState, name: &str, principal: &Principal, finance_limit_usd: Option<Decimal>) -> PrincipalRow {
     let now = state.handle().now();
     let tokens = principal.tokens.iter().map(|(sha256, token)| TokenRow {
         token_sha256: sha256.clone(),
@@ -125,6 +136,7 @@ fn row(state: &ApiState, name: &str, principal: &Principal) -> PrincipalRow {
         roles: principal.roles.iter().copied().collect(),
         tokens,
         identities: principal.identities.iter().cloned().collect(),
+        finance_limit_usd,
         position: principal.position,
     }
 }

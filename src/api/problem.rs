@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     BodyTooLarge,
     UnsupportedEncoding,
     IdempotencyKeyMissing,
+    PreconditionRequired,
+    PreconditionFailed,
     EventsRefused,
     CommandRefused,
     RoleRefused,
@@ -57,7 +59,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::Unauthenticated,
         Self::TokenMalformed,
         Self::TokenTooLarge,
@@ -83,6 +85,8 @@ impl Kind {
         Self::BodyTooLarge,
         Self::UnsupportedEncoding,
         Self::IdempotencyKeyMissing,
+        Self::PreconditionRequired,
+        Self::PreconditionFailed,
         Self::EventsRefused,
         Self::CommandRefused,
         Self::RoleRefused,
@@ -129,6 +133,12 @@ impl Kind {
             }
             Self::IdempotencyKeyMissing => {
                 (StatusCode::BAD_REQUEST, "idempotency_key_missing", "A command needs an Idempotency-Key")
+            }
+            Self::PreconditionRequired => {
+                (StatusCode::PRECONDITION_REQUIRED, "precondition_required", "Say what you saw")
+            }
+            Self::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, "precondition_failed", "It is no longer what you saw")
             }
             Self::EventsRefused => (StatusCode::UNPROCESSABLE_ENTITY, "events_refused", "Recorded, and without effect"),
             Self::CommandRefused => (StatusCode::CONFLICT, "command_refused", "Decided against"),
@@ -241,6 +251,9 @@ pub struct ProblemDetails {
     /// The command's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
+    /// What `If-Match` would have to name now; the header `ETag` says it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_etag: Option<String>,
     /// One refusal an element, where several were sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ElementError>,
@@ -280,6 +293,7 @@ impl Problem {
             position: None,
             by_position: None,
             command_id: None,
+            current_etag: None,
             errors: Vec::new(),
             outcomes: Vec::new(),
             retry_after_s: (kind == Kind::Busy).then_some(1),
@@ -351,6 +365,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = self.retry_after_s;
         let challenge = format!("Bearer realm=\"govledger\"{}", self.challenge);
+        let etag = self.current_etag.as_deref().and_then(|etag| etag.parse::<HeaderValue>().ok());
         let mut response = (status, Json(&*self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -360,6 +375,9 @@ impl IntoResponse for Problem {
                 header::WWW_AUTHENTICATE,
                 value.unwrap_or(HeaderValue::from_static("Bearer realm=\"govledger\"")),
             );
+        }
+        if let Some(etag) = etag {
+            headers.insert(header::ETAG, etag);
         }
         if let Some(seconds) = retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

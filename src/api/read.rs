@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 
 use super::ApiState;
+use super::precondition;
 use super::problem::{Kind, Problem};
 use super::types::MetricsRejected;
 use crate::domain::time::Time;
@@ -94,9 +95,13 @@ pub(crate) fn ask(state: &ApiState, uri: &Uri) -> Result<(Asked, Answer), Proble
 /// Every path that is an `Asked`.
 pub(crate) async fn answer(State(state): State<ApiState>, uri: Uri) -> Result<Response, Problem> {
     // A past state may have to be folded first, and the fold's lock may be held for a batch: neither belongs on the runtime.
-    let (_, answer) = tokio::task::spawn_blocking(move || ask(&state, &uri)).await??;
+    let (asked, answer) = tokio::task::spawn_blocking(move || ask(&state, &uri)).await??;
     let status = if answer.negative { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let etag = matches!(asked, Asked::Waiver { .. }).then(|| answer.body["version"].as_u64()).flatten();
     let mut response = (status, Json(answer.body)).into_response();
+    if let Some(etag) = etag.and_then(|version| precondition::etag(version).parse().ok()) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
     response
         .headers_mut()
         .insert("govledger-answer", HeaderValue::from_static(if answer.negative { "no" } else { "yes" }));

@@ -339,6 +339,9 @@ pub(crate) static ROUTES: &[Route] = &[
             delete(people::revoke_token)
         })
     },
+    command("/v1/principals/{name}/limit", ADMIN, "LimitBody", "States up to which cap they may approve", || {
+        post(commands::limit_principal)
+    }),
     command("/v1/issuers", ADMIN, "IssuerTrust", "Trusts an identity provider", || post(people::trust)),
     command("/v1/issuers/distrust", ADMIN, "IssuerDistrust", "Trusts an identity provider no more", || {
         post(people::distrust)

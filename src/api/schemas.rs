@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::commands::{AdoptBody, DecisionBody, JudgementBody};
+use super::commands::{AdoptBody, DecisionBody, JudgementBody, LimitBody};
 use super::files::BackfillFile;
 use super::incidents::{ActionItemBody, AssignBody, NoteBody, ProgressBody, ReportBody, TextBody};
 use super::people::{PrincipalsAnswer, TokenBody};
@@ -96,6 +96,7 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<TokenBody>(generator);
     add::<IssuerTrust>(generator);
     add::<IssuerDistrust>(generator);
+    add::<LimitBody>(generator);
     add::<HoleConfirm>(generator);
     add::<BackfillFile>(generator);
 }
@@ -207,6 +208,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("request-token.json", whole::<TokenBody>()),
         ("request-issuer.json", whole::<IssuerTrust>()),
         ("request-distrust.json", whole::<IssuerDistrust>()),
+        ("request-limit.json", whole::<LimitBody>()),
         ("request-hole.json", whole::<HoleConfirm>()),
         ("answer-stacks.json", answer::<a::StacksAnswer>()),
         ("answer-stack.json", answer::<a::StackAnswer>()),

@@ -10,7 +10,7 @@ use super::out::{self, Tone, tone};
 use super::source::{Client, Place, Source};
 use crate::config::Config;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, PrincipalRevoke, Request, WaiverDecision,
+    EngineAdopt, EngineJudgement, HoleConfirm, PrincipalLimit, PrincipalRevoke, Request, WaiverDecision,
 };
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
@@ -24,24 +24,28 @@ pub(super) const PRESENT: Past = Past { as_of: None };
 pub(crate) fn waivers(place: &Place, options: &Options, task: Option<WaiverTask>) -> Outcome {
     let task = task.unwrap_or(WaiverTask::List { stack: None, past: PRESENT });
     let decision = |waiver: String, scope_sha256, reason| WaiverDecision { waiver, scope_sha256, reason };
-    let (request, key) = match task {
+    let (request, key, seen) = match task {
         WaiverTask::List { stack, past } => return super::ask::answer(place, options, &Asked::Waivers { stack }, past),
         WaiverTask::Show { id, past } => return super::ask::answer(place, options, &Asked::Waiver { id }, past),
         WaiverTask::Request(ask) => {
             let key = ask.key.clone();
-            (Request::WaiverRequest(super::waiver_ask::scope(place, ask)?), key)
+            (Request::WaiverRequest(super::waiver_ask::scope(place, *ask)?), key, None)
         }
-        WaiverTask::Approve { id, scope_sha256, reason, key } => {
+        WaiverTask::Approve { id, scope_sha256, reason, if_match, key } => {
             let scope = match scope_sha256 {
                 Some(scope) => Some(scope),
                 None => seen_scope(place, &id)?,
             };
-            (Request::WaiverApprove(decision(id, scope, reason)), key)
+            (Request::WaiverApprove(decision(id, scope, reason)), key, if_match)
         }
-        WaiverTask::Refuse { id, reason, key } => (Request::WaiverRefuse(decision(id, None, Some(reason))), key),
-        WaiverTask::Revoke { id, reason, key } => (Request::WaiverRevoke(decision(id, None, Some(reason))), key),
+        WaiverTask::Refuse { id, reason, if_match, key } => {
+            (Request::WaiverRefuse(decision(id, None, Some(reason))), key, if_match)
+        }
+        WaiverTask::Revoke { id, reason, if_match, key } => {
+            (Request::WaiverRevoke(decision(id, None, Some(reason))), key, if_match)
+        }
     };
-    give(place, options, key, &request)
+    give_if(place, options, key, &request, seen)
 }
 
 /// The scope of a waiver as it stands: what an approval without `--scope-sha256` is over.
@@ -115,6 +119,10 @@ pub(crate) fn token(place: &Place, options: &Options, task: TokenTask) -> Outcom
         TokenTask::Revoke { principal, key } => {
             give(place, options, key, &Request::PrincipalRevoke(PrincipalRevoke { name: principal }))
         }
+        TokenTask::Limit { principal, finance_limit_usd, key } => {
+            let limit = PrincipalLimit { name: principal, finance_limit_usd };
+            give(place, options, key, &Request::PrincipalLimit(limit))
+        }
         TokenTask::Create { principal, role, expires, out: file, key } => {
             let issue = super::principals::NewToken { expires, label: None, file, key };
             super::principals::enroll(place, options, &principal, &role, issue)
@@ -129,8 +137,13 @@ pub(super) struct Given {
 }
 
 pub(super) fn give(place: &Place, options: &Options, key: Option<String>, request: &Request) -> Outcome {
+    give_if(place, options, key, request, None)
+}
+
+/// Gives it, if the waiver that it is about was last changed by the entry `seen`.
+fn give_if(place: &Place, options: &Options, key: Option<String>, request: &Request, seen: Option<u64>) -> Outcome {
     let what = request.event_type().trim_start_matches("llm_").trim_start_matches("ledger_").replace('_', " ");
-    let given = given(place, options, key, request)?;
+    let given = given(place, options, key, request, seen)?;
     if options.json {
         out::json(&given.body);
     } else {
@@ -149,6 +162,7 @@ pub(super) fn given(
     options: &Options,
     key: Option<String>,
     request: &Request,
+    seen: Option<u64>,
 ) -> Result<Given, CliError> {
     if place.export.is_some() {
         return Err(CliError::usage(
@@ -164,17 +178,36 @@ pub(super) fn given(
         None => new_token()?.trim_start_matches("glt_").to_owned(),
     };
     match place.service()? {
-        Some(client) => remote(&client.with_token(token), &key, request),
-        None => local(place, options, &token, &key, request),
+        Some(client) => remote(&client.with_token(token), &key, request, seen),
+        None => local(place, options, (&token, &key), request, seen),
     }
 }
 
-fn local(place: &Place, options: &Options, token: &str, key: &str, request: &Request) -> Result<Given, CliError> {
+fn local(
+    place: &Place,
+    options: &Options,
+    (token, key): (&str, &str),
+    request: &Request,
+    seen: Option<u64>,
+) -> Result<Given, CliError> {
     let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     let node = Node::open(&place.data, &config, false)?;
-    let done = through(&node, token, key, request);
+    let done = check_seen(&node, request, seen).and_then(|()| through(&node, token, key, request));
     node.stop()?;
     done
+}
+
+/// As the service does for `If-Match`.
+fn check_seen(node: &Node, request: &Request, seen: Option<u64>) -> Result<(), CliError> {
+    let Some((seen, waiver)) = seen.zip(request.waiver(0)) else { return Ok(()) };
+    let changed = node.handle.shared().governance().waivers.get(&waiver).map(|waiver| waiver.changed);
+    match changed.filter(|changed| *changed != seen) {
+        None => Ok(()),
+        Some(changed) => Err(CliError::new(
+            Exit::Refused,
+            format!("{waiver} is no longer what was seen: entry {changed} changed it, not {seen}"),
+        )),
+    }
 }
 
 fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Given, CliError> {
@@ -271,20 +304,23 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         }
         Request::IssuerTrust(trust) => ("/v1/issuers".to_owned(), serde_json::to_value(trust)?),
         Request::IssuerDistrust(distrust) => ("/v1/issuers/distrust".to_owned(), serde_json::to_value(distrust)?),
+        Request::PrincipalLimit(limit) => (
+            format!("/v1/principals/{}/limit", encode(&limit.name)),
+            json!({ "finance_limit_usd": limit.finance_limit_usd }),
+        ),
         Request::HoleConfirm(hole) => ("/v1/holes".to_owned(), serde_json::to_value(hole)?),
     })
 }
 
-fn remote(client: &Client, key: &str, request: &Request) -> Result<Given, CliError> {
+fn remote(client: &Client, key: &str, request: &Request, seen: Option<u64>) -> Result<Given, CliError> {
     let (path, body) = route(request)?;
+    let if_match = seen.map(|version| format!("\"{version}\""));
+    let mut headers = vec![("idempotency-key", key), ("content-type", "application/json")];
+    headers.extend(if_match.as_deref().map(|tag| ("if-match", tag)));
     let response = if matches!(request, Request::PrincipalRevoke(_) | Request::TokenRevoke(_)) {
         client.delete(&path, &[("idempotency-key", key)])?
     } else {
-        client.post(
-            &path,
-            &[("idempotency-key", key), ("content-type", "application/json")],
-            serde_json::to_vec(&body)?.as_slice(),
-        )?
+        client.post(&path, &headers, serde_json::to_vec(&body)?.as_slice())?
     };
     let answer = response.json();
     match response.status {

@@ -79,7 +79,7 @@ pub(super) fn enroll(place: &Place, options: &Options, name: &str, roles: &[Role
         token_label: new.label,
         identity: None,
     };
-    let given = given(place, options, new.key, &Request::PrincipalEnroll(enroll))?;
+    let given = given(place, options, new.key, &Request::PrincipalEnroll(enroll), None)?;
     told(options, &format!("{name} enrolled"), name, &token, (new.file, expires), given);
     Ok(Exit::Fine)
 }
@@ -87,7 +87,7 @@ pub(super) fn enroll(place: &Place, options: &Options, name: &str, roles: &[Role
 fn add_token(place: &Place, options: &Options, name: &str, new: NewToken) -> Outcome {
     let (token, expires) = made(&new)?;
     let issue = TokenIssue { name: name.to_owned(), token_sha256: token_sha256(&token), expires, label: new.label };
-    let given = given(place, options, new.key, &Request::TokenIssue(issue))?;
+    let given = given(place, options, new.key, &Request::TokenIssue(issue), None)?;
     told(options, &format!("token of {name} issued"), name, &token, (new.file, expires), given);
     Ok(Exit::Fine)
 }
@@ -144,7 +144,7 @@ fn known(place: &Place) -> Result<Value, CliError> {
         .principals
         .iter()
         .map(|(name, found)| {
-            json!({ "name": name, "roles": found.roles, "tokens": found.tokens.iter().map(token).collect::<Vec<_>>(), "identities": found.identities, "position": found.position })
+            json!({ "name": name, "roles": found.roles, "tokens": found.tokens.iter().map(token).collect::<Vec<_>>(), "identities": found.identities, "finance_limit_usd": governance.principals.finance_limit_usd(name).map(|(limit_usd, _)| limit_usd), "position": found.position })
         })
         .collect();
     let issuers: Vec<Value> = governance
@@ -193,7 +193,9 @@ fn list(place: &Place, options: &Options) -> Outcome {
     }
     let mut lines = Vec::new();
     for principal in rows(&answer["principals"]) {
-        let head = [text(&principal["name"]), words(&principal["roles"])];
+        let limit =
+            principal["finance_limit_usd"].as_str().map(|usd| format!(" (up to {usd} USD)")).unwrap_or_default();
+        let head = [text(&principal["name"]), words(&principal["roles"]) + &limit];
         for token in rows(&principal["tokens"]) {
             let hash: String = text(&token["token_sha256"]).chars().take(SHOWN_CHARS).collect();
             let expires = match (token["expired"].as_bool(), token["expires"].is_null()) {

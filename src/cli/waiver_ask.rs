@@ -25,6 +25,11 @@ pub(super) fn scope(place: &Place, ask: WaiverAsk) -> Result<WaiverScope, CliErr
         starts: ask.starts,
         expires: ask.expires.or_else(|| proposal.map(|proposal| proposal.expires)).ok_or_else(|| missing("expires"))?,
         ticket: ask.ticket,
+        owner: ask.owner,
+        alternatives: ask.alternatives,
+        advisories: ask.advisory,
+        retroactive: ask.retroactive,
+        reported: ask.reported,
     })
 }
 

@@ -3,9 +3,10 @@
 //! In scope: the vocabulary, and reading a command from its `CloudEvent`. Out of scope: deciding, which the governance fold
 //! does at the command's position with the state found there.
 
+mod waiver;
+
 use std::collections::BTreeSet;
 
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -14,12 +15,12 @@ use super::authentication::{Authentication, Identity};
 use super::envelope::hex;
 use super::event::Json;
 use super::incident::{self, IncidentWork};
-use super::policy::Rule;
 use super::principal::Role;
 use super::refusal::{Code, Refusal};
 use super::time::Time;
 
 pub use super::incident::{Acknowledgement, IncidentClose, IncidentNote, IncidentOpen};
+pub use waiver::{PrincipalLimit, WaiverDecision, WaiverScope};
 
 /// Seconds from intake until a command that has not been applied lapses.
 pub const NOT_AFTER_SECONDS: i64 = 60;
@@ -87,56 +88,8 @@ pub enum Request {
     IssuerTrust(IssuerTrust),
     /// Trusts an identity provider no more.
     IssuerDistrust(IssuerDistrust),
-}
-
-/// The exact scope that an approval covers. Changing anything is another waiver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WaiverScope {
-    /// The rule to be waived.
-    pub rule: Rule,
-    /// The stack.
-    pub stack: String,
-    /// One engine only, where given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine_hash: Option<String>,
-    /// Why.
-    pub justification: String,
-    /// What is done about the cause.
-    pub mitigation_plan: String,
-    /// The most that it may cost beyond the threshold, USD.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub cap_usd: Option<Decimal>,
-    /// Covers from here; from its approval where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub starts: Option<Time>,
-    /// Covers until here.
-    pub expires: Time,
-    /// Ticket in another system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ticket: Option<String>,
-}
-
-impl WaiverScope {
-    /// SHA-256 of the scope's JSON, hex: what an approval is over.
-    pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
-    }
-}
-
-/// A decision about a waiver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WaiverDecision {
-    /// Which.
-    pub waiver: String,
-    /// The hash of the scope that the decider saw; an approval must name it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope_sha256: Option<String>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    /// States up to which cap a principal may approve.
+    PrincipalLimit(PrincipalLimit),
 }
 
 /// A judgement about an engine.
@@ -277,7 +230,7 @@ pub fn incident_id(position: u64) -> String {
 }
 
 /// Event type on the wire, and the roles that may ask for it.
-const VOCABULARY: [(&str, &[Role]); 18] = [
+const VOCABULARY: [(&str, &[Role]); 19] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
     ("llm_waiver_approved", &[Role::Finance]),
     ("llm_waiver_refused", &[Role::Finance]),
@@ -296,6 +249,7 @@ const VOCABULARY: [(&str, &[Role]); 18] = [
     ("ledger_token_revoked", &[Role::Admin]),
     ("ledger_issuer_trusted", &[Role::Admin]),
     ("ledger_issuer_distrusted", &[Role::Admin]),
+    ("ledger_principal_limited", &[Role::Admin]),
 ];
 
 /// Whether `event_type` is a command's.
@@ -326,6 +280,7 @@ impl Request {
             Self::TokenRevoke(_) => 15,
             Self::IssuerTrust(_) => 16,
             Self::IssuerDistrust(_) => 17,
+            Self::PrincipalLimit(_) => 18,
         }
     }
 
@@ -365,7 +320,8 @@ impl Request {
             | Self::TokenIssue(_)
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
-            | Self::IssuerDistrust(_) => None,
+            | Self::IssuerDistrust(_)
+            | Self::PrincipalLimit(_) => None,
         }
     }
 
@@ -389,7 +345,8 @@ impl Request {
             | Self::TokenIssue(_)
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
-            | Self::IssuerDistrust(_) => None,
+            | Self::IssuerDistrust(_)
+            | Self::PrincipalLimit(_) => None,
         }
     }
 
@@ -414,7 +371,8 @@ impl Request {
             | Self::TokenIssue(_)
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
-            | Self::IssuerDistrust(_) => None,
+            | Self::IssuerDistrust(_)
+            | Self::PrincipalLimit(_) => None,
         }
     }
 
@@ -439,7 +397,8 @@ impl Request {
             | Self::TokenIssue(_)
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
-            | Self::IssuerDistrust(_) => None,
+            | Self::IssuerDistrust(_)
+            | Self::PrincipalLimit(_) => None,
         }
     }
 
@@ -467,6 +426,7 @@ impl Request {
             "ledger_token_revoked" => typed(json).map(Self::TokenRevoke),
             "ledger_issuer_trusted" => typed(json).map(Self::IssuerTrust),
             "ledger_issuer_distrusted" => typed(json).map(Self::IssuerDistrust),
+            "ledger_principal_limited" => typed(json).map(Self::PrincipalLimit),
             _ => IncidentWork::read(event_type, json).map_or_else(
                 || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
                 |read| read.map(Self::IncidentWork),

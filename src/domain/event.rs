@@ -187,6 +187,9 @@ pub struct WaiverSpend {
     /// Sum of the cost of the same requests.
     #[schemars(with = "String")]
     pub gross_usd: Decimal,
+    /// Only under a retroactive waiver, once: the sums are over the requests since then that no waiver had covered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retroactive_from: Option<Time>,
 }
 
 /// A waiver's cap is reached: it covers nothing from here on.
@@ -195,7 +198,8 @@ pub struct WaiverSpend {
 pub struct WaiverExhausted {
     /// The waiver.
     pub waiver: String,
-    /// The cut at which the excess reached the cap.
+    /// The cut at which the excess reached the cap; or, under a retroactive waiver, the first ten minutes of the past that
+    /// would have gone beyond it.
     pub instant: Time,
     /// The whole excess by then.
     #[schemars(with = "String")]
@@ -319,6 +323,32 @@ pub struct Alert {
     /// Why it ended, where not by recovery: `no_longer_serving`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of `cost_per_request`: what the requests of the window cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<AlertCost>,
+}
+
+/// What the requests above the limit cost in the window of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AlertCost {
+    /// Requests of the window without a price: no sum holds them, and nobody knows whether they are above the limit.
+    pub unpriced: u64,
+    /// Sum of cost less limit over the requests above it.
+    #[schemars(with = "String")]
+    pub excess_usd: Decimal,
+    /// Sum of the cost of the same requests.
+    #[schemars(with = "String")]
+    pub gross_usd: Decimal,
+    /// The window, in seconds.
+    pub window_s: u32,
+}
+
+impl AlertCost {
+    /// What an hour at the rate of this window costs beyond the limit, to a ten-thousandth of a cent.
+    pub fn excess_usd_per_hour(&self) -> Decimal {
+        let hours = Decimal::from(3_600).checked_div(Decimal::from(self.window_s)).unwrap_or(Decimal::ZERO);
+        self.excess_usd.saturating_mul(hours).round_dp(6).normalize()
+    }
 }
 
 /// An engine served well-observed for a quarter of an hour in one stint.

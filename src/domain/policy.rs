@@ -174,7 +174,7 @@ pub struct StackPolicy {
     pub rollout: Rollout,
     /// See [`Policy::require_verified_backup`].
     pub require_verified_backup: bool,
-    rules: [RulePolicy; 9],
+    rules: [RulePolicy; Rule::ALL.len()],
 }
 
 /// A document that cannot be used, with the field and what it held.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -120,6 +121,8 @@ pub struct Principals {
     barred: BTreeSet<Identity>,
     /// The same for those whom only the provider knew, by name.
     barred_names: BTreeMap<String, u64>,
+    /// Up to which cap each may approve, and the entry that said so. Held by name, however they are known to be who they are.
+    finance_limits: BTreeMap<String, (Decimal, u64)>,
 }
 
 impl Principals {
@@ -141,6 +144,7 @@ impl Principals {
 
     /// Takes everything from `name`. False where there was nothing.
     pub fn revoke(&mut self, name: &str, position: u64) -> bool {
+        self.finance_limits.remove(name);
         let Some(principal) = self.by_name.remove(name) else {
             let foreign = self.issuer_named(name).is_some();
             if foreign {
@@ -178,6 +182,16 @@ impl Principals {
     /// Trusts a provider no more.
     pub fn distrust(&mut self, issuer: &str) {
         self.issuers.remove(issuer);
+    }
+
+    /// States up to which cap `name` may approve.
+    pub fn limit(&mut self, name: &str, finance_limit_usd: Decimal, position: u64) {
+        self.finance_limits.insert(name.to_owned(), (finance_limit_usd, position));
+    }
+
+    /// Up to which cap `name` may approve, and the entry that said so; none where nobody has said.
+    pub fn finance_limit_usd(&self, name: &str) -> Option<(Decimal, u64)> {
+        self.finance_limits.get(name).copied()
     }
 
     /// Who holds the token with this hash.

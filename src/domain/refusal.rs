@@ -44,11 +44,13 @@ pub enum Code {
     OutOfRange,
     /// The record broker and this ledger disagree about what lies at an offset.
     SourceMismatch,
+    /// The cap of a waiver is above what its approver may approve.
+    OverLimit,
 }
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MalformedJson,
         Self::NotFiniteNumber,
         Self::InvalidUtf8,
@@ -65,6 +67,7 @@ impl Code {
         Self::LateCut,
         Self::OutOfRange,
         Self::SourceMismatch,
+        Self::OverLimit,
     ];
 
     /// The code as it is written in entries, answers, metrics and logs.
@@ -86,6 +89,7 @@ impl Code {
             Self::LateCut => "late_cut",
             Self::OutOfRange => "out_of_range",
             Self::SourceMismatch => "source_mismatch",
+            Self::OverLimit => "over_limit",
         }
     }
 }

@@ -17,6 +17,8 @@ pub const RULES_VERSION: u32 = 3;
 pub const RULES_METERED: u32 = 2;
 /// The first rules version that measures incidents: the figures that one found, and what it cost.
 pub const RULES_INCIDENTS: u32 = 3;
+/// The first rules version in which an approver has a limit, cover may be retroactive, and a publish relies on its waivers.
+pub const RULES_LIMITED: u32 = 3;
 
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

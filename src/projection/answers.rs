@@ -8,6 +8,7 @@ mod incident;
 mod incident_report;
 mod lists;
 mod stack;
+mod waivers;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +23,13 @@ pub use incident_report::{
 };
 pub use lists::{
     AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer,
-    WaiverAnswer, WaiverProposal, WaiverRow, WaiversAnswer,
+    WaiverProposal,
 };
 pub use stack::{
     LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,
     TrafficAnswer,
 };
+pub use waivers::{Proof, WaiverAnswer, WaiverRow, WaiversAnswer};
 
 /// The governance ledger at the size that an answer was computed at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -108,8 +110,8 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         Asked::Alerts { stack, state, all } => {
             done(view, asked, &lists::alerts(view, stack.as_deref(), *state, *all), false)
         }
-        Asked::Waivers { stack } => done(view, asked, &lists::waivers(view, stack.as_deref()), false),
-        Asked::Waiver { id } => done(view, asked, &lists::waiver(view, id)?, false),
+        Asked::Waivers { stack } => done(view, asked, &waivers::waivers(view, stack.as_deref()), false),
+        Asked::Waiver { id } => done(view, asked, &waivers::waiver(view, id)?, false),
         Asked::Incidents { stack } => done(view, asked, &incident::incidents(view, stack.as_deref()), false),
         Asked::Incident { id } => done(view, asked, &incident::incident(view, id)?, false),
         Asked::IncidentReport { id } => done(view, asked, &incident_report::report(view, id)?, false),

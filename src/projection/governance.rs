@@ -30,7 +30,7 @@ use crate::domain::policy::Policy;
 use crate::domain::principal::{Principals, Role};
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report::{self, Report};
-use crate::domain::settings::Settings;
+use crate::domain::settings::{RULES_LIMITED, Settings};
 use crate::domain::time::Time;
 
 /// What an entry counts for.
@@ -230,6 +230,7 @@ impl Governance {
                     ..PrincipalEnroll::default()
                 };
                 self.principals.enroll(&first, 0);
+                self.stacks.begin(settings.rules_version);
                 self.settings = Some(settings);
                 Verdict::Admitted
             }
@@ -314,26 +315,19 @@ impl Governance {
             Event::FileRegistered(file) => {
                 self.files.insert(file.file, file.clone());
             }
-            Event::WaiverExpired { waiver, expired } => self.waivers.expire(waiver, *expired),
-            Event::WaiverSpend(spend) => self.waivers.spend(spend),
-            Event::WaiverExhausted(exhausted) => self.waivers.exhaust(&exhausted.waiver, exhausted.instant),
-            Event::WaiverExpiring(expiring) => self.waivers.warn(&expiring.waiver, expiring.reason),
-            Event::WaiverReported { waiver_id, owner, justification, expires } => {
-                self.waivers.report(
-                    position,
-                    about.stack.as_deref(),
-                    waiver_id,
-                    owner.as_deref(),
-                    justification.as_deref(),
-                    *expires,
-                );
-            }
+            Event::WaiverExpired { .. }
+            | Event::WaiverSpend(_)
+            | Event::WaiverExhausted(_)
+            | Event::WaiverExpiring(_)
+            | Event::WaiverReported { .. } => self.waivers.say(position, about.stack.as_deref(), event),
             Event::BackupRecorded(backup) => self.backups.record(RecordedBackup::new(position, time, about, backup)),
             Event::BackupVerified { backup_id, ok } => self.backups.verify(position, backup_id, *ok),
             Event::BackupRestored { backup_id } => self.backups.restore(position, time, backup_id),
             Event::Command(command) => self.command_effect(position, time, command),
-            Event::EnginePublished { .. }
-            | Event::WarmupCompleted { .. }
+            Event::EnginePublished { engine, waivers, .. } => {
+                self.flag_uncovered(position, time, about.stack.as_deref(), &engine.engine_hash, waivers);
+            }
+            Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
             | Event::RollbackCompleted { .. }
             | Event::IncidentSnapshot(_)
@@ -343,6 +337,16 @@ impl Governance {
             | Event::Other => {}
         }
         self.remember(position, time, about, event);
+    }
+
+    /// A publish that names a waiver which does not cover it is a fact all the same, and flagged. The gate heeds it too.
+    fn flag_uncovered(&mut self, position: u64, time: Time, stack: Option<&str>, engine: &str, waivers: &[String]) {
+        let Some(stack) = stack.filter(|_| self.rules_version() >= RULES_LIMITED) else { return };
+        for id in waivers {
+            if let Err(uncovered) = self.waivers.relied_on(id, stack, engine, time) {
+                self.stacks.flag(stack, position, format!("published under waiver {id}, {}", uncovered.reason));
+            }
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other requests have their effect in their own projections")]
@@ -361,6 +365,9 @@ impl Governance {
             Request::TokenRevoke(revoke) => self.principals.revoke_token(revoke, position),
             Request::IssuerTrust(trust) => self.principals.trust(trust, position),
             Request::IssuerDistrust(distrust) => self.principals.distrust(&distrust.issuer),
+            Request::PrincipalLimit(limit) => {
+                self.principals.limit(&limit.name, limit.finance_limit_usd, position);
+            }
             Request::HoleConfirm(hole) => {
                 self.holes.entry(hole.ledger.clone()).or_default().push((hole.from, hole.to, position));
             }

@@ -182,6 +182,7 @@ impl Slo {
     /// Begins to follow the rules of a ledger: its first entry names their version.
     pub const fn begin(&mut self, rules_version: u32) {
         self.metered = rules_version >= RULES_METERED;
+        self.stacks.begin(rules_version);
         self.measures_incidents = rules_version >= RULES_INCIDENTS;
     }
 
@@ -223,6 +224,7 @@ fn concerns(event: &Event) -> bool {
         | Event::WarmupCompleted { .. }
         | Event::WarmupFailed { .. }
         | Event::RollbackCompleted { .. }
+        | Event::WaiverReported { .. }
         | Event::PolicyRevised(_) => true,
         Event::Command(command) => {
             matches!(
@@ -240,7 +242,6 @@ fn concerns(event: &Event) -> bool {
         | Event::BackupVerified { .. }
         | Event::BackupRestored { .. }
         | Event::ProviderAlert { .. }
-        | Event::WaiverReported { .. }
         | Event::Other
         | Event::Cut(_)
         | Event::Alert(_)

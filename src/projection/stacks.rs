@@ -12,12 +12,15 @@ use serde::{Deserialize, Serialize};
 use crate::domain::command::Request;
 use crate::domain::event::{EngineRef, Event, Json};
 use crate::domain::policy::Rollout;
+use crate::domain::settings::RULES_LIMITED;
 use crate::domain::time::Time;
 
 /// All stacks that the governance ledger knows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stacks {
     by_name: BTreeMap<String, Stack>,
+    /// Whether a publish relies on the waivers that it names. See [`RULES_LIMITED`].
+    heeds_waivers: bool,
 }
 
 /// One governed stack.
@@ -95,6 +98,8 @@ pub struct Engine {
     pub last_current: Option<u64>,
     /// Manifest last published for it.
     manifest: Option<Json>,
+    /// The waivers that its last publish names, with that publish.
+    relies_on: Option<(u64, Vec<String>)>,
     /// Entry that said it proven, with the position that began that stint.
     pub proven: Option<(u64, u64)>,
 }
@@ -113,12 +118,25 @@ pub struct Gate {
 }
 
 impl Stacks {
+    /// Begins to follow the rules of a ledger: its first entry names their version.
+    pub const fn begin(&mut self, rules_version: u32) {
+        self.heeds_waivers = rules_version >= RULES_LIMITED;
+    }
+
+    /// Flags a report of `stack` that contradicts what is known.
+    pub fn flag(&mut self, stack: &str, position: u64, what: String) {
+        self.stack(stack).contradictions.push((position, what));
+    }
+
     /// Folds one admitted event about `stack`.
     pub fn apply(&mut self, position: u64, time: Time, stack: Option<&str>, event: &Event) {
         let Some(name) = stack else { return };
         match event {
-            Event::EnginePublished { engine, manifest, .. } => {
-                self.stack(name).publish(position, time, engine, manifest.as_ref());
+            Event::EnginePublished { engine, manifest, waivers } => {
+                let heeded = self.heeds_waivers && !waivers.is_empty();
+                let stack = self.stack(name);
+                stack.engine(&engine.engine_hash).relies_on = heeded.then(|| (position, waivers.clone()));
+                stack.publish(position, time, engine, manifest.as_ref());
             }
             Event::WarmupCompleted { engine, rehearsal: false } => {
                 self.stack(name).warm_up(engine, WarmUp { completed: true, position });
@@ -182,7 +200,8 @@ impl Stacks {
             | Request::IssuerTrust(_)
             | Request::IssuerDistrust(_)
             | Request::PrincipalRevoke(_)
-            | Request::HoleConfirm(_) => {}
+            | Request::HoleConfirm(_)
+            | Request::PrincipalLimit(_) => {}
         }
     }
 
@@ -225,6 +244,12 @@ impl Stack {
     /// The current engine's hash.
     pub fn current(&self) -> Option<&str> {
         self.stint.as_ref().map(|stint| stint.engine_hash.as_str())
+    }
+
+    /// The waivers that the last publish of the current engine names, with that publish.
+    pub fn relies_on(&self) -> Option<(u64, &[String])> {
+        let engine = self.engines.get(self.current()?)?;
+        engine.relies_on.as_ref().map(|(position, waivers)| (*position, waivers.as_slice()))
     }
 
     /// Time and position of the entry that began the present stint.

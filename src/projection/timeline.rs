@@ -236,7 +236,11 @@ fn request_summary(request: &Request) -> String {
     match request {
         Request::WaiverRequest(scope) => {
             let cap = scope.cap_usd.map(|cap| format!(" up to {cap} USD")).unwrap_or_default();
-            format!("waiver of {} requested until {}{cap}: {}", scope.rule.as_str(), scope.expires, scope.justification)
+            let kind = if scope.retroactive { "RETROACTIVE waiver" } else { "waiver" };
+            let from =
+                scope.starts.filter(|_| scope.retroactive).map(|from| format!(" from {from}")).unwrap_or_default();
+            let rule = scope.rule.as_str();
+            format!("{kind} of {rule} requested{from} until {}{cap}: {}", scope.expires, scope.justification)
         }
         Request::WaiverApprove(decision) => format!("waiver {} approved", decision.waiver),
         Request::WaiverRefuse(decision) => {
@@ -274,6 +278,9 @@ fn request_summary(request: &Request) -> String {
         Request::TokenRevoke(revoke) => format!("token of {} revoked", revoke.name),
         Request::IssuerTrust(trust) => format!("provider {} trusted as {}", trust.issuer, trust.alias),
         Request::IssuerDistrust(distrust) => format!("provider {} trusted no more", distrust.issuer),
+        Request::PrincipalLimit(limit) => {
+            format!("principal {} may approve waivers up to {} USD", limit.name, limit.finance_limit_usd)
+        }
         Request::HoleConfirm(hole) => {
             format!("offsets {} to {} of {} confirmed lost: {}", hole.from, hole.to, hole.ledger, hole.reason)
         }

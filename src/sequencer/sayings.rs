@@ -88,7 +88,13 @@ impl Saying {
     pub fn waiver(said: &Said) -> Self {
         match said {
             Said::Spend(spend) => {
-                Self::new(SayingKind::WaiverSpend, &[&spend.waiver, &spend.instant.to_string()], None, json!(spend))
+                let instant = spend.instant.to_string();
+                // A cut may bring both under one waiver: its own, and once what the past is charged with.
+                let about: &[&str] = match spend.retroactive_from {
+                    None => &[&spend.waiver, &instant],
+                    Some(_) => &[&spend.waiver, &instant, "retroactive"],
+                };
+                Self::new(SayingKind::WaiverSpend, about, None, json!(spend))
             }
             Said::Exhausted(exhausted) => {
                 Self::new(SayingKind::WaiverExhausted, &[&exhausted.waiver], None, json!(exhausted))

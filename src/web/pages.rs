@@ -81,7 +81,7 @@ fn alert_rows(alerts: &[Value]) -> Vec<Vec<Markup>> {
             stack_link(&alert["stack"]),
             engine(&alert["engine_hash"]),
             text(&alert["severity"]),
-            text(&alert["value"]),
+            value(alert),
             text(&alert["threshold"]),
             Markup::time(&alert["firing_since"]),
             text(&alert["covered_by"]),
@@ -181,7 +181,7 @@ fn slo_rows(figures: &[Value]) -> Vec<Vec<Markup>> {
                 text(&row["rule"]),
                 engine(&row["engine_hash"]),
                 state(row),
-                text(&row["value"]),
+                value(row),
                 text(&row["threshold"]),
                 text(&row["unit"]),
                 Markup::time(&row["last_verdict"]),
@@ -227,6 +227,7 @@ pub(super) fn waivers(answers: &[Value]) -> Page {
                 text(&row["id"]),
                 stack_link(&row["stack"]),
                 text(&row["rule"]),
+                kind(row),
                 Markup::state(class, &status),
                 text(&row["requested_by"]),
                 text(&row["decided_by"]),
@@ -248,6 +249,7 @@ pub(super) fn waivers(answers: &[Value]) -> Page {
             "Waiver",
             "Stack",
             "Rule",
+            "Kind",
             "Status",
             "Requested by",
             "Decided by",
@@ -268,6 +270,19 @@ pub(super) fn waivers(answers: &[Value]) -> Page {
     page
 }
 
+/// A retroactive waiver is flagged wherever it is shown.
+fn kind(waiver: &Value) -> Markup {
+    if waiver["retroactive"] == true { Markup::state("bad", "retroactive") } else { Markup::text("—") }
+}
+
+/// A number of records; with it those without a price, since nobody knows whether they are among them.
+fn value(row: &Value) -> Markup {
+    match row["cost"]["unpriced"].as_u64() {
+        None | Some(0) => text(&row["value"]),
+        Some(unpriced) => Markup::text(&format!("{} ({unpriced} unpriced)", text_of(&row["value"]))),
+    }
+}
+
 fn waiting_waiver(page: &mut Page, waiver: &Value) {
     let id = text_of(&waiver["id"]);
     page.raw(&format!(
@@ -278,7 +293,9 @@ fn waiting_waiver(page: &mut Page, waiver: &Value) {
     ));
     page.facts(&[
         ("Requested by", text(&waiver["requested_by"])),
+        ("Owner", text(&waiver["owner"])),
         ("Why", text(&waiver["justification"])),
+        ("Kind", kind(waiver)),
         ("Engine", engine(&waiver["engine_hash"])),
         ("Cap (USD)", text(&waiver["cap_usd"])),
         ("Starts", Markup::time(&waiver["starts"])),
@@ -289,8 +306,9 @@ fn waiting_waiver(page: &mut Page, waiver: &Value) {
         let action = format!("/v1/waivers/{}/{verb}", path_segment(&id));
         let field = format!("{verb}-{id}");
         page.raw(&format!(
-            "<form class=\"command\" data-action=\"{action}\"><label for=\"{field}\">Reason to {verb} {id}</label> <input id=\"{field}\" name=\"reason\" autocomplete=\"off\"> <button type=\"submit\">{label} {id}</button> <output role=\"status\"></output></form>\n",
+            "<form class=\"command\" data-action=\"{action}\" data-if-match=\"&quot;{version}&quot;\"><label for=\"{field}\">Reason to {verb} {id}</label> <input id=\"{field}\" name=\"reason\" autocomplete=\"off\"> <button type=\"submit\">{label} {id}</button> <output role=\"status\"></output></form>\n",
             action = escape(&action),
+            version = escape(&text_of(&waiver["version"])),
             field = escape(&field),
             id = escape(&id),
         ));

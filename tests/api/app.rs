@@ -108,6 +108,16 @@ impl App {
     pub(crate) fn enroll(&self, name: &str, roles: &[&str]) {
         let body = json!({ "name": name, "roles": roles, "token_sha256": token_sha256(&token(name)) });
         self.command(&self.admin, "/v1/principals", &format!("enroll-{name}"), &body).expect(200);
+        if roles.contains(&"finance") {
+            let limit = json!({ "finance_limit_usd": "1000" });
+            let path = format!("/v1/principals/{name}/limit");
+            self.command(&self.admin, &path, &format!("limit-{name}"), &limit).expect(200);
+        }
+    }
+
+    /// What an approval names of a waiver: the scope that was seen.
+    pub(crate) fn seen(&self, waiver: &str) -> Value {
+        json!({ "scope_sha256": self.read(&format!("/v1/waivers/{waiver}")).expect(200).json()["scope_sha256"] })
     }
 
     /// As the principal whose only role is `role`.

@@ -119,6 +119,7 @@ fn the_table_and_the_domain_agree_about_commands() {
         ),
         ("/v1/issuers/distrust", ("ledger_issuer_distrusted", json!({ "issuer": "https://id" }))),
         ("/v1/principals/{name}", ("ledger_principal_revoked", json!({ "name": "n" }))),
+        ("/v1/principals/{name}/limit", ("ledger_principal_limited", json!({ "name": "n", "finance_limit_usd": "5" }))),
         ("/v1/holes", ("ledger_hole_confirmed", json!({ "ledger": "metrics-0", "from": 1, "to": 2, "reason": "r" }))),
     ]
     .into();

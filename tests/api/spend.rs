@@ -24,7 +24,7 @@ pub(crate) fn cut(app: &App, seconds: &mut i64, prices: &[Option<&str>]) {
     }
 }
 
-fn said(app: &App, event_type: &str) -> usize {
+pub(crate) fn said(app: &App, event_type: &str) -> usize {
     let reader = app.handle.shared().reader("governance").unwrap();
     let about = |entry: &[u8]| {
         let leaf = govledger::domain::leaf::split(entry).ok()?;
@@ -50,7 +50,8 @@ fn spend_is_metered_against_the_cap_and_cover_ends_with_it() {
     let scope = json!({ "rule": "cost_per_request", "stack": "s", "justification": "j", "mitigation_plan": "m", "cap_usd": "1.00", "expires": "2026-11-20T00:00:00Z" });
     let asked = app.command(&token("oncall"), "/v1/waivers", "ask", &scope).expect(200).json();
     let path = format!("/v1/waivers/{}", asked["waiver"].as_str().unwrap());
-    app.command(&token("finance"), &format!("{path}/approve"), "approve", &json!({})).expect(200);
+    let seen = app.seen(asked["waiver"].as_str().unwrap());
+    app.command(&token("finance"), &format!("{path}/approve"), "approve", &seen).expect(200);
     let waiver = || app.read(&path).expect(200).json();
     let covered = || app.read("/v1/alerts?state=firing").expect(200).json()["alerts"][0]["covered_by"].clone();
     assert_eq!(covered(), asked["waiver"], "{:#}", waiver());
@@ -78,6 +79,11 @@ fn spend_is_metered_against_the_cap_and_cover_ends_with_it() {
     let table = app.read("/waivers").expect(200).text();
     assert!(table.contains("1.15") && table.contains("exhausted"), "{table}");
 
+    rebuilt_alike(app);
+}
+
+/// After a stop the ledger alone, with the snapshots and without, tells the same, and has nothing left to say.
+pub(crate) fn rebuilt_alike(app: App) {
     let view =
         |governance: String, slo: &govledger::projection::slo::Slo| (governance, serde_json::to_string(slo).unwrap());
     let shared = app.handle.shared();

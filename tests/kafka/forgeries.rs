@@ -1,7 +1,7 @@
 //! Who can only produce to the governance topic can report facts, and can approve nothing, raise no alert and move no cut.
 
 use govledger::domain::command::{
-    Command, PrincipalEnroll, Request, WaiverDecision, WaiverScope, command_id, waiver_id,
+    Command, PrincipalEnroll, PrincipalLimit, Request, WaiverDecision, WaiverScope, command_id, waiver_id,
 };
 use govledger::domain::cut::Cut;
 use govledger::domain::envelope::key_id;
@@ -84,18 +84,19 @@ fn nothing_produced_straight_to_the_topic_approves_raises_or_cuts() {
     stage.requests(0, 30, "0.25");
     enroll(&node, "pat", Role::Publisher);
     enroll(&node, "fin", Role::Finance);
+    let limit = PrincipalLimit { name: "fin".into(), finance_limit_usd: "100".parse().unwrap() };
+    admitted(node.command(Role::Admin, "limit fin", Request::PrincipalLimit(limit)));
     let firing = |node: &Node| node.ask("/v1/alerts?state=firing")["alerts"].as_array().unwrap().len();
     wait_for("the alert", SOON, || (firing(&node) == 1).then_some(()));
     let scope = WaiverScope {
-        rule: govledger::domain::policy::Rule::CostPerRequest,
-        stack: STACK.into(),
-        engine_hash: None,
-        justification: "launch week".into(),
-        mitigation_plan: "shorter prompts".into(),
         cap_usd: Some("50".parse().unwrap()),
-        starts: None,
-        expires: far(),
-        ticket: None,
+        ..WaiverScope::new(
+            govledger::domain::policy::Rule::CostPerRequest,
+            STACK,
+            "launch week",
+            "shorter prompts",
+            far(),
+        )
     };
     let waiver =
         waiver_id(admitted(node.command_of("pat", Role::Publisher, "r", Request::WaiverRequest(scope.clone()))));

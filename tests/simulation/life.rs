@@ -181,21 +181,7 @@ impl Life {
                 );
                 self.broker.produce(now, body.as_bytes(), &mut self.random);
             }
-            1 => self.ask(
-                "call",
-                Role::Oncall,
-                Request::WaiverRequest(WaiverScope {
-                    rule,
-                    stack: "s".into(),
-                    engine_hash: None,
-                    justification: "j".into(),
-                    mitigation_plan: "m".into(),
-                    cap_usd: None,
-                    starts: None,
-                    expires,
-                    ticket: None,
-                }),
-            ),
+            1 => self.ask("call", Role::Oncall, Request::WaiverRequest(WaiverScope::new(rule, "s", "j", "m", expires))),
             2 | 3 => {
                 let all = governance.oldest_first();
                 let Some((id, waiver)) = all.last() else { return };

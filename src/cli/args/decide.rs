@@ -40,6 +40,21 @@ pub(crate) struct WaiverAsk {
     /// Ticket in another system
     #[arg(long)]
     pub(crate) ticket: Option<String>,
+    /// Who answers for the mitigation [default: whoever asks]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) owner: Option<String>,
+    /// What else was considered, and why it was not done
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) alternatives: Option<String>,
+    /// An advisory that bears on it; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) advisory: Vec<String>,
+    /// Covers what is past as well, from --starts on: a full ten minutes, at most seven days back
+    #[arg(long, requires = "starts")]
+    pub(crate) retroactive: bool,
+    /// The waiver of the legacy log that this one stands for once it is approved
+    #[arg(long, value_name = "ID")]
+    pub(crate) reported: Option<String>,
     /// Idempotency key: a repeat under it returns the first outcome
     #[arg(long)]
     pub(crate) key: Option<String>,
@@ -64,7 +79,7 @@ pub(crate) enum WaiverTask {
         past: Past,
     },
     /// Ask for one
-    Request(WaiverAsk),
+    Request(Box<WaiverAsk>),
     /// Accept (finance)
     Approve {
         /// Its id
@@ -75,6 +90,9 @@ pub(crate) enum WaiverTask {
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Decide only if this entry was the last to change it: the version that was seen
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<u64>,
         /// Idempotency key
         #[arg(long)]
         key: Option<String>,
@@ -86,6 +104,9 @@ pub(crate) enum WaiverTask {
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// Decide only if this entry was the last to change it: the version that was seen
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<u64>,
         /// Idempotency key
         #[arg(long)]
         key: Option<String>,
@@ -97,6 +118,9 @@ pub(crate) enum WaiverTask {
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// Decide only if this entry was the last to change it: the version that was seen
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<u64>,
         /// Idempotency key
         #[arg(long)]
         key: Option<String>,
@@ -172,6 +196,18 @@ pub(crate) enum TokenTask {
         /// Write the token to this file (0600) instead of the terminal
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// State up to which cap a principal may approve waivers (admin)
+    Limit {
+        /// Who
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// The largest cap, USD
+        #[arg(long, value_name = "USD")]
+        finance_limit_usd: rust_decimal::Decimal,
         /// Idempotency key
         #[arg(long)]
         key: Option<String>,

@@ -7,7 +7,9 @@ use rust_decimal::Decimal;
 
 use super::hour::{QWEN, RERANK};
 use crate::cli::error::CliError;
-use crate::domain::command::{Acknowledgement, IncidentNote, PrincipalEnroll, Request, WaiverDecision, WaiverScope};
+use crate::domain::command::{
+    Acknowledgement, IncidentNote, PrincipalEnroll, PrincipalLimit, Request, WaiverDecision, WaiverScope,
+};
 use crate::domain::incident::{Duty, IncidentAssign, IncidentWork, NoteKind};
 use crate::domain::policy::Rule;
 use crate::domain::principal::{Role, token_sha256};
@@ -46,16 +48,18 @@ pub(super) async fn make(handle: &Handle, root: &Path, now: Time) -> Result<Deci
             decide(handle, "ada", Role::Admin, &format!("enroll-{name}"), Request::PrincipalEnroll(enroll)).await?,
         )?;
     }
+    let limit = PrincipalLimit { name: "fiona".to_owned(), finance_limit_usd: Decimal::new(1_000, 0) };
+    applied(decide(handle, "ada", Role::Admin, "limit-fiona", Request::PrincipalLimit(limit)).await?)?;
     let scope = WaiverScope {
-        rule: Rule::CostPerRequest,
-        stack: RERANK.to_owned(),
-        engine_hash: None,
-        justification: "The yearly catalogue import sends whole product sheets as context".to_owned(),
-        mitigation_plan: "Split the sheets before the next import".to_owned(),
         cap_usd: Some(Decimal::new(250, 0)),
-        starts: None,
-        expires: now.plus_seconds(7 * 86_400),
         ticket: Some("FIN-2041".to_owned()),
+        ..WaiverScope::new(
+            Rule::CostPerRequest,
+            RERANK,
+            "The yearly catalogue import sends whole product sheets as context",
+            "Split the sheets before the next import",
+            now.plus_seconds(7 * 86_400),
+        )
     };
     let scope_sha256 = scope.sha256();
     let requested =

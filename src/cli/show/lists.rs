@@ -38,14 +38,14 @@ pub(super) fn alerts(rows: &Value) {
             Some("firing") => tone(Tone::Bad, "firing"),
             _ => format!("resolved {}", when(&row["resolved_at"])),
         };
-        let figures = format!("{} against {}", text(&row["value"]), text(&row["threshold"]));
+        let figures = format!("{} against {}{}", text(&row["value"]), text(&row["threshold"]), unpriced(row));
         vec![
             when(&row["firing_since"]),
             text(&row["stack"]),
             text(&row["rule"]),
             short(&row["engine_hash"]),
             state,
-            text(&row["covered_by"]),
+            covered(row),
             figures,
             text(&row["position"]),
         ]
@@ -57,9 +57,28 @@ pub(super) fn alerts(rows: &Value) {
     );
 }
 
+/// The waiver that covers; one that did so only afterwards is flagged.
+fn covered(row: &Value) -> String {
+    match row["covered_retroactively_by"].as_str() {
+        Some(waiver) => tone(Tone::Warn, &format!("{waiver} (retroactive)")),
+        None => text(&row["covered_by"]),
+    }
+}
+
+/// Requests without a price: nobody knows whether they are among those counted.
+fn unpriced(row: &Value) -> String {
+    match row["cost"]["unpriced"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(unpriced) => format!(" ({unpriced} unpriced)"),
+    }
+}
+
 pub(super) fn waivers(rows: &Value) {
     let rows = items(rows).map(|row| {
-        let status = text(&row["status"]);
+        let mut status = text(&row["status"]);
+        if row["retroactive"] == true {
+            status = format!("{status}, {}", tone(Tone::Warn, "retroactive"));
+        }
         let status =
             if row["covers_now"] == true { tone(Tone::Good, &format!("{status}, covers now")) } else { status };
         vec![
@@ -103,10 +122,31 @@ fn spent(row: &Value) -> String {
 
 pub(super) fn waiver(body: &Value) {
     waivers(&Value::from(vec![body.clone()]));
+    let scope = &body["scope"];
     out::line(format!("why      {}", text(&body["justification"])));
-    out::line(format!("plan     {}", text(&body["scope"]["mitigation_plan"])));
     if let Ok(by) = serde_json::from_value::<Authentication>(body["decided_authentication"].clone()) {
         out::line(format!("decided  by {}, known by {by}", text(&body["decided_by"])));
+    }
+    out::line(format!("plan     {}", text(&scope["mitigation_plan"])));
+    out::line(format!("owner    {}", text(&body["owner"])));
+    for (name, value) in [("instead ", &scope["alternatives"]), ("ticket  ", &scope["ticket"])] {
+        if let Some(value) = value.as_str() {
+            out::line(format!("{name} {value}"));
+        }
+    }
+    for advisory in items(&scope["advisories"]) {
+        out::line(format!("advisory {}", text(advisory)));
+    }
+    if let Some(waiver) = body["approved_as"].as_str() {
+        out::line(format!("approved {waiver} stands for it"));
+    }
+    if body["retroactive"] == true {
+        let flag = tone(Tone::Warn, "retroactive");
+        let charged = text(&body["retroactive_excess_usd"]);
+        out::line(format!(
+            "kind     {flag} from {} UTC; charged with {charged} USD of the past",
+            when(&scope["starts"])
+        ));
     }
     if !body["cap_usd"].is_null() {
         out::line(format!(
@@ -115,12 +155,28 @@ pub(super) fn waiver(body: &Value) {
             text(&body["gross_usd"]),
             text(&body["requests_over"])
         ));
-        if !body["cap_forecast"].is_null() {
-            out::line(format!("forecast the cap is reached at {} UTC at this rate", when(&body["cap_forecast"])));
-        }
     }
+    forecast(&body["forecast"]);
     out::line(format!("scope    {} (what an approval names)", text(&body["scope_sha256"])));
+    out::line(format!("version  {} (what --if-match names)", text(&body["version"])));
     timeline(&body["history"]);
+    for proof in items(&body["proofs"]) {
+        out::line(format!("proof    govledger prove {}", text(&proof["position"])));
+    }
+}
+
+fn forecast(forecast: &Value) {
+    if forecast.is_null() {
+        return;
+    }
+    if let Some(rate) = forecast["rate_usd_per_hour"].as_str() {
+        let reached = match forecast["cap_reached"].as_str() {
+            Some(_) => format!("the cap is reached at {} UTC", when(&forecast["cap_reached"])),
+            None => "the cap is not reached".to_owned(),
+        };
+        out::line(format!("forecast {rate} USD an hour at present; at this rate {reached}"));
+    }
+    out::line(format!("ends     {} UTC at the latest", when(&forecast["expires"])));
 }
 
 pub(super) fn backups(rows: &Value) {
@@ -209,6 +265,6 @@ fn figures(row: &Value) -> String {
         (Value::Null, Some(figures)) => {
             figures.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
         }
-        (value, _) => format!("{} {}", text(value), text(&row["unit"])),
+        (value, _) => format!("{} {}{}", text(value), text(&row["unit"]), unpriced(row)),
     }
 }

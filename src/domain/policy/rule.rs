@@ -1,4 +1,4 @@
-//! The nine rules: their names, how each measures, and what the runbook sets for it.
+//! The ten rules: their names, how each measures, and what the runbook sets for it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Amount, PolicyError, RulePolicy, field_error};
 
-/// One of the nine rules. The serialized name is part of every alert and permanent.
+/// One of the ten rules. The serialized name is part of every alert and permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
@@ -29,6 +29,8 @@ pub enum Rule {
     UnapprovedEngine,
     /// No request where there should be some.
     Silent,
+    /// The current engine was published under a waiver that does not cover it.
+    UncoveredPublish,
 }
 
 /// How a rule measures, and so when it has a verdict.
@@ -38,7 +40,7 @@ pub enum Measure {
     Percentile,
     /// A sum over a sum against a threshold; widens its window for samples.
     Ratio,
-    /// Any offending record in the window; always has a verdict.
+    /// Any offending record in the window, or waiver now; always has a verdict.
     Offences,
     /// No record in the window.
     Silence,
@@ -58,7 +60,7 @@ pub enum Severity {
 
 impl Rule {
     /// Every rule, in the order of judging and of showing.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LatencyP95,
         Self::QueueDelay,
         Self::KvReuse,
@@ -68,6 +70,7 @@ impl Rule {
         Self::ReadinessQueueDelay,
         Self::UnapprovedEngine,
         Self::Silent,
+        Self::UncoveredPublish,
     ];
 
     /// The name in alerts, answers and policies.
@@ -82,6 +85,7 @@ impl Rule {
             Self::ReadinessQueueDelay => "readiness_queue_delay",
             Self::UnapprovedEngine => "unapproved_engine",
             Self::Silent => "silent",
+            Self::UncoveredPublish => "uncovered_publish",
         }
     }
 
@@ -90,9 +94,11 @@ impl Rule {
         match self {
             Self::LatencyP95 | Self::QueueDelay => Measure::Percentile,
             Self::KvReuse | Self::SpeculativeAccept => Measure::Ratio,
-            Self::TokenBudget | Self::CostPerRequest | Self::ReadinessQueueDelay | Self::UnapprovedEngine => {
-                Measure::Offences
-            }
+            Self::TokenBudget
+            | Self::CostPerRequest
+            | Self::ReadinessQueueDelay
+            | Self::UnapprovedEngine
+            | Self::UncoveredPublish => Measure::Offences,
             Self::Silent => Measure::Silence,
         }
     }
@@ -110,6 +116,7 @@ impl Rule {
             Self::KvReuse | Self::SpeculativeAccept => "ratio",
             Self::TokenBudget | Self::CostPerRequest | Self::ReadinessQueueDelay | Self::UnapprovedEngine => "records",
             Self::Silent => "s",
+            Self::UncoveredPublish => "waivers",
         }
     }
 
@@ -129,7 +136,7 @@ impl Rule {
             Self::KvReuse => rule(Some(Decimal::new(4, 1)), 60, 600, Severity::Page),
             Self::SpeculativeAccept => rule(Some(Decimal::new(6, 1)), 60, 900, Severity::Warning),
             Self::TokenBudget => rule(None, 60, 300, Severity::Warning),
-            Self::CostPerRequest => rule(None, 60, 0, Severity::Finance),
+            Self::CostPerRequest | Self::UncoveredPublish => rule(None, 60, 0, Severity::Finance),
             Self::ReadinessQueueDelay => rule(None, 60, 0, Severity::Warning),
             Self::UnapprovedEngine => rule(None, 60, 120, Severity::Page),
             Self::Silent => rule(None, 600, 0, Severity::Warning),

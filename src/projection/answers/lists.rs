@@ -4,9 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{AnswerError, View};
-use crate::domain::authentication::Authentication;
-use crate::domain::command::WaiverScope;
-use crate::domain::event::{Alert, AlertState, Evidence};
+use crate::domain::event::{Alert, AlertCost, AlertState, Evidence};
 use crate::domain::policy::{Rule, Severity};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Time;
@@ -15,7 +13,6 @@ use crate::projection::backups::RecordedBackup;
 use crate::projection::governance::Rejected;
 use crate::projection::slo::RuleRow;
 use crate::projection::timeline::Item;
-use crate::projection::waivers::{Status, Waiver};
 
 /// How long a proposed waiver lasts: a week.
 const PROPOSED_SECONDS: i64 = 7 * 86_400;
@@ -78,6 +75,11 @@ pub struct OurAlert {
     pub reason: Option<String>,
     /// The waiver that covers it: while it fires now, afterwards when it was said.
     pub covered_by: Option<String>,
+    /// The retroactive waiver that covers the instant of its firing, which lies before that waiver's approval.
+    pub covered_retroactively_by: Option<String>,
+    /// Of `cost_per_request`: what the requests of the window cost at firing, and how many of them carry no price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<AlertCost>,
     /// What a request for a waiver may ask for, by what the ledger knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<WaiverProposal>,
@@ -90,6 +92,9 @@ pub struct WaiverProposal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub cap_usd: Option<Decimal>,
+    /// Requests of that quarter of an hour without a price: the cap does not reckon with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpriced: Option<u64>,
     /// Seven days after the last entry.
     pub expires: Time,
 }
@@ -142,6 +147,11 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
             .covers(&alert.stack, &alert.engine_hash, alert.rule, view.governance.time)
             .map(str::to_owned)
     });
+    let covered_retroactively_by = view
+        .governance
+        .waivers
+        .covers_retroactively(&alert.stack, &alert.engine_hash, alert.rule, alert.firing_since)
+        .map(str::to_owned);
     OurAlert {
         id: alert.id,
         rule: alert.rule,
@@ -161,6 +171,8 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
         resolved_position: recorded.resolved_position,
         reason: alert.reason,
         covered_by: covered_now.unwrap_or(alert.covered_by),
+        covered_retroactively_by,
+        cost: alert.cost,
         proposal,
     }
 }
@@ -168,17 +180,19 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
 /// A waiver of a week. Its cap is what the excess of the kept cuts comes to in that time.
 fn proposal(view: &View<'_>, alert: &Alert) -> WaiverProposal {
     let expires = view.governance.time.plus_seconds(PROPOSED_SECONDS).ceil_to_seconds(3_600);
-    let excess_usd = view.slo.filter(|_| alert.rule == Rule::CostPerRequest).map(|slo| {
+    let spent = view.slo.filter(|_| alert.rule == Rule::CostPerRequest).map(|slo| {
         let threshold_usd = slo.policy_for(&alert.stack).max_cost_usd.0;
         let totals = slo.interval_totals(&alert.stack).into_iter();
-        let of_engine = totals.filter(|totals| totals.engine_hash == alert.engine_hash);
-        of_engine.map(|totals| totals.excess_usd(threshold_usd)).fold(Decimal::ZERO, Decimal::saturating_add)
+        totals.filter(|totals| totals.engine_hash == alert.engine_hash).fold((Decimal::ZERO, 0), |sum, totals| {
+            (sum.0.saturating_add(totals.excess_usd(threshold_usd)), sum.1 + totals.unpriced)
+        })
     });
-    let cap_usd = excess_usd
+    let cap_usd = spent
+        .map(|(excess_usd, _)| excess_usd)
         .filter(|excess_usd| *excess_usd > Decimal::ZERO)
         .and_then(|excess_usd| excess_usd.checked_mul(Decimal::from(PROPOSED_SECONDS / KEPT_SECONDS)))
         .map(|cap_usd| cap_usd.ceil());
-    WaiverProposal { cap_usd, expires }
+    WaiverProposal { cap_usd, unpriced: spent.map(|(_, unpriced)| unpriced), expires }
 }
 
 fn provider(stack: &str, item: &Item) -> ProviderAlert {
@@ -190,144 +204,6 @@ fn provider(stack: &str, item: &Item) -> ProviderAlert {
         count: item.count,
         summary: item.summary.clone(),
     }
-}
-
-/// Waivers, oldest first.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WaiversAnswer {
-    /// All that were asked for or reported.
-    pub waivers: Vec<WaiverRow>,
-}
-
-/// One waiver.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WaiverRow {
-    /// Its id.
-    pub id: String,
-    /// The stack.
-    pub stack: String,
-    /// One engine only.
-    pub engine_hash: Option<String>,
-    /// The rule; none for a reported one.
-    pub rule: Option<Rule>,
-    /// Where it stands.
-    pub status: Status,
-    /// Who asked.
-    pub requested_by: String,
-    /// Who decided.
-    pub decided_by: Option<String>,
-    /// The entry that decided.
-    pub decided_position: Option<u64>,
-    /// How whoever decided was known: `token`, or the provider's word for it with the time of authentication.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided_authentication: Option<Authentication>,
-    /// The most that it may cost beyond the threshold.
-    #[schemars(with = "Option<String>")]
-    pub cap_usd: Option<Decimal>,
-    /// Covered requests above the threshold of their cut.
-    pub requests_over: u64,
-    /// Covered requests without a price: the sums do not hold them.
-    pub unpriced: u64,
-    /// Sum of cost less threshold over the requests above it: what counts against the cap.
-    #[schemars(with = "String")]
-    pub excess_usd: Decimal,
-    /// Sum of the cost of the same requests.
-    #[schemars(with = "String")]
-    pub gross_usd: Decimal,
-    /// When the cap is reached if the excess goes on at its mean rate since cover began.
-    pub cap_forecast: Option<Time>,
-    /// The last cut that brought spend.
-    pub spent_through: Option<Time>,
-    /// Covers from.
-    pub starts: Option<Time>,
-    /// Covers until.
-    pub expires: Option<Time>,
-    /// The entry that asked.
-    pub position: u64,
-    /// Whether it covers at the time of the answer.
-    pub covers_now: bool,
-    /// Why it was asked for.
-    pub justification: String,
-}
-
-/// One waiver, whole.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WaiverAnswer {
-    /// The row of the list.
-    #[serde(flatten)]
-    pub row: WaiverRow,
-    /// What it covers.
-    pub scope: Option<WaiverScope>,
-    /// What an approval must name.
-    pub scope_sha256: Option<String>,
-    /// What was done with it.
-    pub history: Vec<Item>,
-}
-
-fn waiver_row(view: &View<'_>, id: &str, waiver: &Waiver) -> WaiverRow {
-    let scope = waiver.scope.as_ref();
-    let covers = scope.and_then(|scope| {
-        view.governance.waivers.covers(
-            &scope.stack,
-            scope.engine_hash.as_deref().unwrap_or_default(),
-            scope.rule,
-            view.governance.time,
-        )
-    });
-    WaiverRow {
-        id: id.to_owned(),
-        stack: waiver.stack.clone(),
-        engine_hash: scope.and_then(|scope| scope.engine_hash.clone()),
-        rule: scope.map(|scope| scope.rule),
-        status: waiver.status,
-        requested_by: waiver.requested_by.clone(),
-        decided_by: waiver.decided_by.clone(),
-        decided_position: waiver.decided_position,
-        decided_authentication: waiver
-            .decided_position
-            .and_then(|position| view.governance.authentications.get(&position).cloned()),
-        cap_usd: scope.and_then(|scope| scope.cap_usd),
-        requests_over: waiver.spend.requests_over,
-        unpriced: waiver.spend.unpriced,
-        excess_usd: waiver.spend.excess_usd,
-        gross_usd: waiver.spend.gross_usd,
-        cap_forecast: waiver.cap_forecast(),
-        spent_through: waiver.spend.through,
-        starts: scope.and_then(|scope| scope.starts).or(waiver.approved),
-        expires: waiver.expires,
-        position: waiver.position,
-        covers_now: covers == Some(id),
-        justification: waiver.justification.clone(),
-    }
-}
-
-pub(super) fn waivers(view: &View<'_>, stack: Option<&str>) -> WaiversAnswer {
-    let wanted = view
-        .governance
-        .waivers
-        .oldest_first()
-        .into_iter()
-        .filter(|(_, waiver)| stack.is_none_or(|stack| waiver.stack == stack));
-    WaiversAnswer { waivers: wanted.map(|(id, waiver)| waiver_row(view, id, waiver)).collect() }
-}
-
-pub(super) fn waiver(view: &View<'_>, id: &str) -> Result<WaiverAnswer, AnswerError> {
-    let waiver =
-        view.governance.waivers.get(id).ok_or_else(|| AnswerError::Unknown { kind: "waiver", name: id.to_owned() })?;
-    let history = view
-        .governance
-        .timeline
-        .of(&waiver.stack)
-        .iter()
-        .filter(|item| item.about.as_deref() == Some(id))
-        .cloned()
-        .collect();
-    Ok(WaiverAnswer {
-        row: waiver_row(view, id, waiver),
-        scope: waiver.scope.clone(),
-        scope_sha256: waiver.scope.as_ref().map(WaiverScope::sha256),
-        history,
-    })
 }
 
 /// Backups, oldest first.

@@ -6,6 +6,7 @@ use super::{AnswerError, View};
 use crate::domain::event::Json;
 use crate::domain::time::Time;
 use crate::projection::alerts::RecordedAlert;
+use crate::projection::gates;
 use crate::projection::last_good::{self, Confidence, PassedOver, Question};
 use crate::projection::stacks::{Gate, Stack};
 use crate::projection::timeline::Item;
@@ -183,7 +184,8 @@ fn known<'a>(view: &View<'a>, name: &str) -> Result<&'a Stack, AnswerError> {
 }
 
 fn gate(view: &View<'_>, name: &str, stack: &Stack) -> Gate {
-    stack.gate(view.governance.policy.for_stack(name).rollout)
+    let governance = view.governance;
+    gates::gate(name, stack, governance.policy.for_stack(name).rollout, &governance.waivers, governance.time)
 }
 
 fn row(view: &View<'_>, name: &str) -> StackRow {

@@ -5,13 +5,17 @@
     reason = "each check is about the few requests it names and lets all others pass"
 )]
 
+use rust_decimal::Decimal;
+
 use super::Governance;
 use crate::domain::command::{Command, Request};
 use crate::domain::cut::{CUT_AHEAD_SECONDS_MAX, CUT_SECONDS};
 use crate::domain::event::Event;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report::Report;
+use crate::domain::settings::RULES_LIMITED;
 use crate::domain::time::Time;
+use crate::projection::waivers::{Decider, Limit};
 
 impl Governance {
     /// An envelope must be signed by a key enrolled here, and every signature by a known key must hold.
@@ -111,10 +115,39 @@ impl Governance {
                 ),
             ));
         }
-        self.waivers.decide(&command.principal, time, &command.request)?;
+        let decider = Decider { principal: &command.principal, limit: self.limit_of(&command.principal) };
+        self.waivers.decide(decider, time, &command.request)?;
+        self.decide_limit(&command.request)?;
         self.incidents.decide(time, self.policy.require_incident_report, &command.request)?;
         self.decide_engine(&command.request)?;
         self.decide_principal(time, &command.request)
+    }
+
+    /// Up to which cap somebody may approve, by the rules in force.
+    fn limit_of(&self, principal: &str) -> Limit {
+        if self.rules_version() < RULES_LIMITED {
+            return Limit::Unknown;
+        }
+        let limit = self.principals.finance_limit_usd(principal);
+        limit.map_or(Limit::Unstated, |(limit_usd, position)| Limit::Usd(limit_usd, position))
+    }
+
+    /// A limit is no debt; and older rules know no retroactive cover, and nothing that stands for a reported waiver.
+    fn decide_limit(&self, request: &Request) -> Result<(), Refusal> {
+        match request {
+            Request::PrincipalLimit(limit) if limit.finance_limit_usd < Decimal::ZERO => {
+                let detail = format!("finance_limit_usd is {}; it cannot be below 0", limit.finance_limit_usd);
+                Err(refuse("finance_limit_usd", detail))
+            }
+            Request::WaiverRequest(scope) if self.rules_version() < RULES_LIMITED => {
+                let newer = [("retroactive", scope.retroactive), ("reported", scope.reported.is_some())];
+                match newer.into_iter().find(|(_, given)| *given) {
+                    Some((field, _)) => Err(refuse(field, "the rules version of this ledger does not know it")),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn decide_engine(&self, request: &Request) -> Result<(), Refusal> {

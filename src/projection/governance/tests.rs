@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::command::{Command, NOT_AFTER_SECONDS, WaiverDecision, WaiverScope, command_id};
+use crate::domain::command::{Command, NOT_AFTER_SECONDS, PrincipalLimit, WaiverDecision, WaiverScope, command_id};
 use crate::domain::envelope::{hex, seal};
 use crate::domain::leaf::Header;
 use crate::domain::principal::token_sha256;
@@ -43,7 +43,15 @@ impl Bench {
             };
             assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
         }
+        for name in ["fin", "fin2"] {
+            assert_eq!(bench.limit(name, 1_000), Verdict::Admitted);
+        }
         bench
+    }
+
+    fn limit(&mut self, name: &str, usd: i64) -> Verdict {
+        let limit = PrincipalLimit { name: name.into(), finance_limit_usd: usd.into() };
+        self.ask("root", Role::Admin, &format!("limit {name} {usd}"), Request::PrincipalLimit(limit))
     }
 
     fn put(&mut self, body: &str) -> Verdict {
@@ -93,16 +101,10 @@ fn refused(verdict: &Verdict) -> (Code, Option<u64>) {
 }
 
 fn scope(expires: i64) -> WaiverScope {
+    let rule = crate::domain::policy::Rule::CostPerRequest;
     WaiverScope {
-        rule: crate::domain::policy::Rule::CostPerRequest,
-        stack: "s".into(),
-        engine_hash: None,
-        justification: "launch".into(),
-        mitigation_plan: "smaller prompts".into(),
         cap_usd: Some(rust_decimal::Decimal::from(50)),
-        starts: None,
-        expires: Time::from_seconds(expires),
-        ticket: None,
+        ..WaiverScope::new(rule, "s", "launch", "smaller prompts", Time::from_seconds(expires))
     }
 }
 
@@ -195,6 +197,120 @@ fn finance_decides_waivers_once_and_never_its_own() {
     let revoke = Request::WaiverRevoke(WaiverDecision { waiver, scope_sha256: None, reason: Some("done".into()) });
     assert_eq!(bench.ask("fin", Role::Finance, "v", revoke), Verdict::Admitted);
     assert!(covers(&bench, 2_999) && !covers(&bench, 3_000));
+}
+
+#[test]
+fn an_approver_has_a_limit_as_of_the_approval() {
+    let mut bench = Bench::new();
+    bench.limit("fin2", 49);
+    let limited = bench.state.size - 1;
+    let scope = scope(5_000);
+    bench.ask("fin", Role::Finance, "r", Request::WaiverRequest(scope.clone()));
+    let waiver = format!("waiver-{}", bench.state.size - 1);
+    let check = |verdict: &Verdict, position: Option<u64>, amounts: [&str; 2]| match verdict {
+        Verdict::Refused(refusal) => {
+            assert_eq!((refusal.code, refusal.by_position), (Code::OverLimit, position), "{refusal:?}");
+            assert!(amounts.iter().all(|amount| refusal.detail.contains(amount)), "{refusal:?}");
+        }
+        Verdict::Admitted | Verdict::Duplicate { .. } => panic!("{verdict:?}"),
+    };
+    let verdict = bench.ask("fin2", Role::Finance, "a1", approve(&waiver, &scope));
+    check(&verdict, Some(limited), ["cap_usd of waiver-", "is 50, and finance_limit_usd of fin2 is 49"]);
+    // Exactly the cap will do, and a limit that sinks later takes nothing back.
+    bench.limit("fin2", 50);
+    assert_eq!(bench.ask("fin2", Role::Finance, "a2", approve(&waiver, &scope)), Verdict::Admitted);
+    bench.limit("fin2", 0);
+    assert!(bench.state.waivers.covers("s", "h", scope.rule, Time::from_seconds(2_000)).is_some());
+
+    // Without a limit nothing that has a cap is theirs to approve; what has none is.
+    let enroll = PrincipalEnroll {
+        name: "new".into(),
+        roles: [Role::Finance].into(),
+        token_sha256: token_sha256("new"),
+        ..PrincipalEnroll::default()
+    };
+    bench.ask("root", Role::Admin, "new", Request::PrincipalEnroll(enroll));
+    bench.ask("pub", Role::Publisher, "r2", Request::WaiverRequest(scope.clone()));
+    let second = format!("waiver-{}", bench.state.size - 1);
+    check(&bench.ask("new", Role::Finance, "a3", approve(&second, &scope)), None, ["is 50", "of new is 0"]);
+    let latency = WaiverScope { rule: crate::domain::policy::Rule::LatencyP95, cap_usd: None, ..scope.clone() };
+    bench.ask("pub", Role::Publisher, "r3", Request::WaiverRequest(latency.clone()));
+    let third = format!("waiver-{}", bench.state.size - 1);
+    assert_eq!(bench.ask("new", Role::Finance, "a4", approve(&third, &latency)), Verdict::Admitted);
+    // Only an admin states limits, and none below nothing; whoever is revoked loses theirs.
+    let own = PrincipalLimit { name: "fin".into(), finance_limit_usd: 5_000.into() };
+    let own = bench.ask("fin", Role::Finance, "own", Request::PrincipalLimit(own));
+    assert_eq!(refused(&own).0, Code::CommandRefused);
+    assert_eq!(refused(&bench.limit("fin", -1)).0, Code::CommandRefused);
+    let revoke = crate::domain::command::PrincipalRevoke { name: "fin".into() };
+    bench.ask("root", Role::Admin, "gone", Request::PrincipalRevoke(revoke));
+    assert_eq!(bench.state.principals.finance_limit_usd("fin"), None);
+}
+
+#[test]
+fn a_scope_is_refused_with_the_field_named() {
+    use crate::domain::policy::Rule;
+    let mut bench = Bench::new();
+    let mut tried = 0;
+    let mut check = |scope: WaiverScope, expected: Option<&str>| {
+        tried += 1;
+        let verdict = bench.ask("pub", Role::Publisher, &format!("try {tried}"), Request::WaiverRequest(scope));
+        let field = match &verdict {
+            Verdict::Refused(refusal) => refusal.field.as_deref(),
+            Verdict::Admitted | Verdict::Duplicate { .. } => None,
+        };
+        assert_eq!(field, expected, "{verdict:?}");
+    };
+    let good = scope(9_000);
+    let of = |change: fn(&mut WaiverScope)| {
+        let mut scope = good.clone();
+        change(&mut scope);
+        scope
+    };
+    check(good.clone(), None);
+    check(of(|scope| scope.cap_usd = None), Some("cap_usd"));
+    check(of(|scope| scope.cap_usd = Some(0.into())), Some("cap_usd"));
+    check(of(|scope| scope.rule = Rule::QueueDelay), Some("cap_usd"));
+    check(of(|scope| (scope.rule, scope.cap_usd) = (Rule::QueueDelay, None)), None);
+    check(of(|scope| scope.justification = " ".into()), Some("justification"));
+    check(of(|scope| scope.owner = Some(String::new())), Some("owner"));
+    check(of(|scope| scope.alternatives = Some(" ".into())), Some("alternatives"));
+    check(of(|scope| scope.advisories = vec!["CVE-1".into(), String::new()]), Some("advisories"));
+    check(of(|scope| scope.expires = Time::from_seconds(1_000)), Some("expires"));
+    check(of(|scope| scope.starts = Some(scope.expires)), Some("expires"));
+    // Retroactive is said, and then has a start in the past that spend is kept by.
+    check(of(|scope| scope.retroactive = true), Some("starts"));
+    let starting = |seconds: i64| {
+        let mut scope = good.clone();
+        (scope.retroactive, scope.starts) = (true, Some(Time::from_seconds(seconds)));
+        scope
+    };
+    check(starting(1_200), Some("starts"));
+    check(starting(610), Some("starts"));
+    check(starting(600 - 8 * 86_400), Some("starts"));
+    check(starting(600), None);
+    check(of(|scope| scope.reported = Some("legacy".into())), Some("reported"));
+}
+
+#[test]
+fn an_early_start_covers_nothing_before_the_approval_unless_it_is_retroactive() {
+    let mut bench = Bench::new();
+    bench.time = Time::from_seconds(2_000);
+    for (retroactive, begins) in [(false, 2_100), (true, 1_200)] {
+        let scope = WaiverScope { starts: Some(Time::from_seconds(1_200)), retroactive, ..scope(5_000) };
+        bench.ask("pub", Role::Publisher, &format!("r{retroactive}"), Request::WaiverRequest(scope.clone()));
+        let waiver = format!("waiver-{}", bench.state.size - 1);
+        bench.time = Time::from_seconds(2_100);
+        bench.ask("fin", Role::Finance, &format!("a{retroactive}"), approve(&waiver, &scope));
+        let waivers = &bench.state.waivers;
+        let first =
+            (0..6_000).step_by(10).find(|at| waivers.covers("s", "h", scope.rule, Time::from_seconds(*at)).is_some());
+        assert_eq!(first, Some(begins));
+        let flagged = waivers.covers_retroactively("s", "h", scope.rule, Time::from_seconds(1_500));
+        assert_eq!(flagged.is_some(), retroactive);
+        assert_eq!(waivers.covers_retroactively("s", "h", scope.rule, Time::from_seconds(2_500)), None);
+        bench.time = Time::from_seconds(2_000);
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::domain::metric::{Figures, Sample, USD_DECIMALS};
+use crate::domain::event::AlertCost;
+use crate::domain::metric::{Figures, Sample, USD_DECIMALS, usd};
 use crate::domain::policy::{Amount, Rule, StackPolicy};
 
 /// The bounds that counts depend on, as integers in the units of a [`Sample`].
@@ -120,6 +121,17 @@ impl Counts {
         self.cost_of_over.0 = self.cost_of_over.0.saturating_add(other.cost_of_over.0);
     }
 
+    /// What the requests above a limit of `threshold_usd` cost, by the limit counted with.
+    pub(super) fn cost(&self, threshold_usd: Decimal, window_s: u32) -> AlertCost {
+        let gross_usd = usd(self.cost_of_over.0);
+        AlertCost {
+            unpriced: self.unpriced,
+            excess_usd: excess_usd(gross_usd, self.cost_over, threshold_usd),
+            gross_usd,
+            window_s,
+        }
+    }
+
     /// What `rule` measured. Whether an engine may serve is not in the records: there every record counts as an offence,
     /// and the judge decides whether it is one.
     pub(super) const fn figures(&self, rule: Rule) -> Figures {
@@ -136,8 +148,17 @@ impl Counts {
             Rule::ReadinessQueueDelay => Figures::Offences { samples, offences: self.readiness_over },
             Rule::UnapprovedEngine => Figures::Offences { samples, offences: samples },
             Rule::Silent => Figures::Silence { seconds: 0 },
+            // Nothing of it is in the records: the judge knows what the publish relies on.
+            Rule::UncoveredPublish => Figures::Offences { samples: 0, offences: 0 },
         }
     }
+}
+
+/// What `count` requests that cost `gross_usd` cost beyond `threshold_usd` each. A sum too large for a decimal counts as the
+/// largest.
+pub(super) fn excess_usd(gross_usd: Decimal, count: u64, threshold_usd: Decimal) -> Decimal {
+    let allowed = Decimal::from(count).checked_mul(threshold_usd).unwrap_or(Decimal::ZERO);
+    gross_usd.saturating_sub(allowed).normalize()
 }
 
 impl Serialize for Money {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::super::gates::{gate, reliance};
 use super::super::waivers::{Said, Spent};
 use super::counts::Bounds;
 use super::figures::{self, Measured};
@@ -119,6 +120,9 @@ impl Slo {
             if let Event::Command(command) = &fact.event {
                 self.waivers.apply(fact.position, fact.time, &command.principal, &command.request);
             }
+            if matches!(fact.event, Event::WaiverReported { .. }) {
+                self.waivers.say(fact.position, fact.stack.as_deref(), &fact.event);
+            }
             self.stacks.apply(fact.position, fact.time, fact.stack.as_deref(), &fact.event);
             for (name, stack) in self.stacks.iter() {
                 let began = stack.current_since().is_some_and(|(_, position)| position == fact.position);
@@ -200,13 +204,13 @@ impl Slo {
     /// Judges every rule on every engine that is known.
     fn judge_all(&mut self, cut: &Cut) -> Vec<Found> {
         let mut found = Vec::new();
-        self.enter_awaited();
+        self.enter_awaited(cut.instant);
         let complete = cut.missing.is_empty();
         for (name, engines) in &mut self.series {
             let policy = self.policy.for_stack(name);
             let stack = self.stacks.get(name);
             let open_for = stack
-                .map(|stack| stack.gate(policy.rollout))
+                .map(|stack| gate(name, stack, policy.rollout, &self.waivers, cut.instant))
                 .filter(|gate| gate.open)
                 .and_then(|gate| gate.engine_hash);
             for (engine, series) in engines {
@@ -217,6 +221,9 @@ impl Slo {
                     policy: &policy,
                     // A stack that governance has never heard of runs an engine that nobody published.
                     unapproved: stack.is_none_or(|stack| stack.unapproved(engine).is_some()),
+                    relies_on: stack
+                        .filter(|_| current)
+                        .map_or((0, 0), |stack| reliance(name, stack, &self.waivers, cut.instant)),
                     awaited_since: self.last_record.get(name).copied().filter(|_| open_for.as_ref() == Some(engine)),
                     complete,
                 };
@@ -259,10 +266,10 @@ impl Slo {
     }
 
     /// An engine whose gate is open is judged for silence although none of its records is in a window.
-    fn enter_awaited(&mut self) {
+    fn enter_awaited(&mut self, instant: Time) {
         for (name, stack) in self.stacks.iter().filter(|(name, _)| self.last_record.contains_key(*name)) {
             let policy = self.policy.for_stack(name);
-            let gate = stack.gate(policy.rollout);
+            let gate = gate(name, stack, policy.rollout, &self.waivers, instant);
             if let Some(engine) = gate.engine_hash.filter(|_| gate.open) {
                 self.series
                     .entry(name.clone())
@@ -302,6 +309,7 @@ impl Slo {
         let start = judged
             .as_ref()
             .map_or_else(|| window::start(&self.marks, cut.instant, policy.rule(rule).window_s), |judged| judged.start);
+        let cost = judged.as_ref().and_then(|judged| judged.cost.clone());
         let figures = judged.map(|judged| judged.figures);
         let alert = Alert {
             id: alert_id(rule, &stack, &engine, firing.since),
@@ -317,6 +325,7 @@ impl Slo {
             breaching: figures.map_or(0, |figures| figures.breaching()),
             evidence: window::evidence(&self.marks, start, cut),
             covered_by: None,
+            cost,
             reason: ending.and_then(Ending::reason),
             stack,
             engine_hash: engine,
@@ -376,7 +385,7 @@ pub(super) fn threshold(rule: Rule, policy: &StackPolicy) -> String {
         }
         Rule::CostPerRequest => policy.max_cost_usd.to_string(),
         Rule::ReadinessQueueDelay => policy.max_queue_delay_us.to_string(),
-        Rule::TokenBudget | Rule::UnapprovedEngine => "0".to_owned(),
+        Rule::TokenBudget | Rule::UnapprovedEngine | Rule::UncoveredPublish => "0".to_owned(),
         Rule::Silent => policy.rule(rule).window_s.to_string(),
     }
 }

@@ -99,7 +99,8 @@ const fn measured_value(rule: Rule, sample: &Sample<'_>) -> Option<u64> {
         | Rule::CostPerRequest
         | Rule::ReadinessQueueDelay
         | Rule::UnapprovedEngine
-        | Rule::Silent => None,
+        | Rule::Silent
+        | Rule::UncoveredPublish => None,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::counts::Counts;
 use super::state::Series;
 use super::window::{self, Mark};
+use crate::domain::event::AlertCost;
 use crate::domain::metric::Figures;
 use crate::domain::policy::{Measure, Rule, RulePolicy, StackPolicy, WIDEN_STEP_SECONDS};
 use crate::domain::time::{MICROS_PER_SECOND, Time};
@@ -25,6 +26,8 @@ pub(super) struct Judged {
     pub(super) start: Option<Time>,
     /// The window that was used, in seconds.
     pub(super) window_s: u32,
+    /// What the requests above the limit cost, where the rule is about that.
+    pub(super) cost: Option<AlertCost>,
 }
 
 /// What a verdict depends on beside the counts.
@@ -35,6 +38,8 @@ pub(super) struct Bench<'a> {
     pub(super) policy: &'a StackPolicy,
     /// Whether the engine should not serve.
     pub(super) unapproved: bool,
+    /// Waivers that the publish of the engine names, where it is current, and how many of them do not cover it.
+    pub(super) relies_on: (u64, u64),
     /// The cut of the stack's last record, where the stack has reported and its gate is open for this engine.
     pub(super) awaited_since: Option<Time>,
     /// Whether every partition could be read.
@@ -73,7 +78,7 @@ fn sampled(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Series
         if samples(&counts) >= bench.policy.min_samples {
             let figures = counts.figures(rule);
             let breach = breach(&figures, settings)?;
-            return Some(Judged { breach, figures, start, window_s });
+            return Some(Judged { breach, figures, start, window_s, cost: None });
         }
     }
     None
@@ -86,6 +91,9 @@ fn offences(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Serie
         counts.merge(&tally.counts);
     }
     let figures = match counts.figures(rule) {
+        Figures::Offences { .. } if rule == Rule::UncoveredPublish => {
+            Figures::Offences { samples: bench.relies_on.0, offences: bench.relies_on.1 }
+        }
         Figures::Offences { samples, .. } if rule == Rule::UnapprovedEngine && !bench.unapproved => {
             Figures::Offences { samples, offences: 0 }
         }
@@ -94,7 +102,8 @@ fn offences(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Serie
         | Figures::Ratio { .. }
         | Figures::Silence { .. }) => figures,
     };
-    Judged { breach: figures.breaching() > 0, figures, start, window_s: settings.window_s }
+    let cost = (rule == Rule::CostPerRequest).then(|| counts.cost(bench.policy.max_cost_usd.0, settings.window_s));
+    Judged { breach: figures.breaching() > 0, figures, start, window_s: settings.window_s, cost }
 }
 
 fn silence(bench: &Bench<'_>, settings: &RulePolicy, series: &Series) -> Judged {
@@ -103,7 +112,7 @@ fn silence(bench: &Bench<'_>, settings: &RulePolicy, series: &Series) -> Judged 
     let seconds = since.map_or(0, |since| bench.t.micros_since(since) / MICROS_PER_SECOND);
     let seconds = u64::try_from(seconds).unwrap_or(0);
     let breach = since.is_some() && seconds >= u64::from(settings.window_s);
-    Judged { breach, figures: Figures::Silence { seconds }, start, window_s: settings.window_s }
+    Judged { breach, figures: Figures::Silence { seconds }, start, window_s: settings.window_s, cost: None }
 }
 
 /// Whether the figures are in breach of the threshold; `None` where a ratio has nothing to divide by.

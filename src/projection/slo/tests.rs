@@ -105,15 +105,8 @@ impl Bench {
     /// A waiver of `cost_per_request` on the stack, approved now.
     fn approved_waiver(&mut self, cap_usd: &str, expires: i64) -> String {
         let scope = WaiverScope {
-            rule: Rule::CostPerRequest,
-            stack: "s".into(),
-            engine_hash: None,
-            justification: "j".into(),
-            mitigation_plan: "m".into(),
             cap_usd: Some(cap_usd.parse().unwrap()),
-            starts: None,
-            expires: Time::from_seconds(expires),
-            ticket: None,
+            ..WaiverScope::new(Rule::CostPerRequest, "s", "j", "m", Time::from_seconds(expires))
         };
         let waiver = waiver_id(self.position);
         let decision = WaiverDecision { waiver: waiver.clone(), scope_sha256: Some(scope.sha256()), reason: None };

@@ -7,6 +7,7 @@ use super::counts::Counts;
 use super::fold;
 use super::window;
 use super::{Records, Slo, SloError, figures};
+use crate::domain::event::AlertCost;
 use crate::domain::metric::{Figures, Sample, usd};
 use crate::domain::policy::{Amount, Rule, Severity};
 use crate::domain::time::Time;
@@ -51,6 +52,8 @@ pub struct RuleRow {
     pub clear_since: Option<Time>,
     /// Whom an alert is for.
     pub severity: Severity,
+    /// Of `cost_per_request`: what the requests of the window cost, and how many of them carry no price.
+    pub cost: Option<AlertCost>,
 }
 
 /// Where a rule stands.
@@ -107,10 +110,9 @@ pub struct IntervalTotals {
 }
 
 impl IntervalTotals {
-    /// What the requests above a limit of `threshold_usd` cost beyond it. A sum too large for a decimal counts as the largest.
+    /// What the requests above a limit of `threshold_usd` cost beyond it.
     pub fn excess_usd(&self, threshold_usd: Decimal) -> Decimal {
-        let allowed = Decimal::from(self.cost_over).checked_mul(threshold_usd).unwrap_or(Decimal::ZERO);
-        self.cost_of_over_usd.saturating_sub(allowed)
+        super::counts::excess_usd(self.cost_of_over_usd, self.cost_over, threshold_usd)
     }
 }
 
@@ -171,6 +173,7 @@ impl Slo {
                         .or_else(|| state.firing.as_ref().map(|firing| firing.pending_since)),
                     firing_since: state.firing.as_ref().map(|firing| firing.since),
                     clear_since: state.clear_since,
+                    cost: state.judged.as_ref().and_then(|judged| judged.cost.clone()),
                     severity: state.firing.as_ref().map_or(settings.severity, |firing| firing.severity),
                 });
             }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::*;
+use crate::domain::command::WaiverDecision;
 
 const PEOPLE: [&str; 3] = ["ann", "bob", "cai"];
 const ENGINES: [&str; 2] = ["a", "b"];
@@ -16,12 +17,20 @@ const WEEK: i64 = 7 * 86_400;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Who, for which engine (2: any), cap in cents, lasting seconds.
+    /// Who, for which engine (2: any), cap in cents, lasting seconds; starting so many full ten minutes back, or not said;
+    /// and whether that is meant to cover the past.
     Ask {
         who: usize,
         engine: usize,
         cap: i64,
         seconds: i64,
+        starts: Option<i64>,
+        retroactive: bool,
+    },
+    /// An admin says who may approve up to how many cents.
+    Limit {
+        who: usize,
+        cents: i64,
     },
     /// Who, which one, and whether over the right scope.
     Approve {
@@ -54,13 +63,17 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let costs = || prop::collection::vec(1..60_i64, 0..3);
     prop_oneof![
-        2 => (0..3_usize, 0..3_usize, 1..200_i64, prop_oneof![10..300_i64, WEEK - 60..WEEK + 200])
-            .prop_map(|(who, engine, cap, seconds)| Step::Ask { who, engine, cap, seconds }),
+        3 => (0..3_usize, 0..3_usize, 1..200_i64, prop_oneof![10..300_i64, WEEK - 60..WEEK + 200],
+              prop::option::of(0..4_i64), any::<bool>())
+            .prop_map(|(who, engine, cap, seconds, starts, retroactive)| {
+                Step::Ask { who, engine, cap, seconds, starts, retroactive }
+            }),
+        1 => (0..3_usize, 0..250_i64).prop_map(|(who, cents)| Step::Limit { who, cents }),
         3 => (0..3_usize, 0..6_usize, prop::bool::weighted(0.85))
             .prop_map(|(who, waiver, right)| Step::Approve { who, waiver, right }),
         1 => (0..6_usize).prop_map(|waiver| Step::Refuse { waiver }),
         1 => (0..6_usize).prop_map(|waiver| Step::Revoke { waiver }),
-        8 => (1..4_i64, costs(), costs(), 0..2_u64)
+        8 => (prop_oneof![6 => 1..4_i64, 1 => 20..90_i64], costs(), costs(), 0..2_u64)
             .prop_map(|(tens, a, b, unpriced)| Step::Cut { seconds: tens * 10, excess: [a, b], unpriced }),
         3 => (0..4_usize).prop_map(|entries| Step::Arrive { entries }),
         1 => any::<bool>().prop_map(|dropped| Step::Restart { dropped }),
@@ -74,10 +87,16 @@ struct Expected {
     engine: Option<&'static str>,
     cap: i64,
     expires: i64,
-    approved: Option<(&'static str, i64)>,
+    /// Since when it is meant to cover the past.
+    retroactive: Option<i64>,
+    charged: bool,
+    /// By whom, when, and up to what they might.
+    approved: Option<(&'static str, i64, i64)>,
     /// Refused, revoked.
     ended: Option<i64>,
     spent: i64,
+    /// As the service said it.
+    told: Decimal,
     /// The cut that brought it to the cap.
     exhausted: Option<i64>,
 }
@@ -85,7 +104,9 @@ struct Expected {
 impl Expected {
     fn covers(&self, engine: &str, at: i64) -> bool {
         self.engine.is_none_or(|own| own == engine)
-            && self.approved.is_some_and(|(by, since)| by != self.asked_by && since <= at)
+            && self.approved.is_some_and(|(by, since, limit)| {
+                by != self.asked_by && self.cap <= limit && self.retroactive.unwrap_or(since) <= at
+            })
             && at < self.expires
             && self.ended.is_none_or(|ended| at < ended)
             && self.exhausted.is_none_or(|exhausted| at < exhausted)
@@ -95,7 +116,7 @@ impl Expected {
 /// What the rules followed, in order: to be followed again.
 #[derive(Clone)]
 enum Followed {
-    Command(u64, i64, &'static str, Request),
+    Command(u64, i64, &'static str, Box<Request>),
     Cut(i64, [Vec<i64>; 2], u64),
 }
 
@@ -109,6 +130,9 @@ struct World {
     said: Vec<Said>,
     unsaid: VecDeque<Said>,
     expected: BTreeMap<String, Expected>,
+    limits: [Option<i64>; 3],
+    /// What was spent without cover: instant, engine, cents of excess of each request.
+    uncovered: Vec<(i64, &'static str, Vec<i64>)>,
     order: Vec<String>,
 }
 
@@ -139,7 +163,7 @@ fn follow(rules: &mut Waivers, followed: &Followed) -> Vec<Said> {
 
 fn identity(said: &Said) -> (String, String) {
     match said {
-        Said::Spend(spend) => (spend.waiver.clone(), format!("spend {}", spend.instant)),
+        Said::Spend(spend) => (spend.waiver.clone(), format!("spend {} {:?}", spend.instant, spend.retroactive_from)),
         Said::Exhausted(exhausted) => (exhausted.waiver.clone(), "exhausted".into()),
         Said::Expiring(expiring) => (expiring.waiver.clone(), format!("{:?}", expiring.reason)),
         Said::Expired { waiver, .. } => (waiver.clone(), "expired".into()),
@@ -153,11 +177,13 @@ impl World {
 
     /// Whether the ledger admits it; if so, it has its effect.
     fn command(&mut self, who: &'static str, request: Request) -> bool {
-        if self.ledger.decide(who, at(self.now), &request).is_err() {
+        let limit = PEOPLE.iter().position(|name| *name == who).and_then(|index| self.limits[index]);
+        let limit = limit.map_or(Limit::Unstated, |cents| Limit::Usd(Decimal::new(cents, 2), 0));
+        if self.ledger.decide(Decider { principal: who, limit }, at(self.now), &request).is_err() {
             return false;
         }
         self.ledger.apply(self.position, at(self.now), who, &request);
-        let followed = Followed::Command(self.position, self.now, who, request);
+        let followed = Followed::Command(self.position, self.now, who, Box::new(request));
         follow(&mut self.rules, &followed);
         self.followed.push(followed);
         true
@@ -167,9 +193,9 @@ impl World {
         for said in self.unsaid.drain(..entries.min(self.unsaid.len())) {
             match said {
                 Said::Spend(spend) => self.ledger.spend(&spend),
-                Said::Exhausted(exhausted) => self.ledger.exhaust(&exhausted.waiver, exhausted.instant),
+                Said::Exhausted(exhausted) => self.ledger.exhaust(&exhausted.waiver, exhausted.instant, None),
                 Said::Expiring(expiring) => self.ledger.warn(&expiring.waiver, expiring.reason),
-                Said::Expired { waiver, expired } => self.ledger.expire(&waiver, expired),
+                Said::Expired { waiver, expired } => self.ledger.expire(&waiver, expired, None),
             }
         }
     }
@@ -177,7 +203,11 @@ impl World {
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         self.position += 1;
         match step {
-            Step::Ask { who, engine, cap, seconds } => self.ask(PEOPLE[*who], *engine, *cap, self.now + seconds)?,
+            Step::Ask { who, engine, cap, seconds, starts, retroactive } => {
+                let starts = starts.map(|steps| self.now.div_euclid(600) * 600 - steps * 600);
+                self.ask((PEOPLE[*who], *engine, *cap), (starts, self.now + seconds), *retroactive)?;
+            }
+            Step::Limit { who, cents } => self.limits[*who] = Some(*cents),
             Step::Approve { who, waiver, right } => self.approve(PEOPLE[*who], *waiver, *right)?,
             Step::Refuse { waiver } | Step::Revoke { waiver } => self.end(step, *waiver)?,
             Step::Cut { seconds, excess, unpriced } => self.cut(self.now + seconds, excess, *unpriced)?,
@@ -187,22 +217,38 @@ impl World {
         self.check()
     }
 
-    fn ask(&mut self, who: &'static str, engine: usize, cap: i64, expires: i64) -> Result<(), TestCaseError> {
+    fn ask(
+        &mut self,
+        (who, engine, cap): (&'static str, usize, i64),
+        (starts, expires): (Option<i64>, i64),
+        retroactive: bool,
+    ) -> Result<(), TestCaseError> {
         let engine = ENGINES.get(engine).copied();
         let scope = WaiverScope {
-            rule: Rule::CostPerRequest,
-            stack: "s".into(),
             engine_hash: engine.map(str::to_owned),
-            justification: "j".into(),
-            mitigation_plan: "m".into(),
             cap_usd: Some(Decimal::new(cap, 2)),
-            starts: None,
-            expires: at(expires),
-            ticket: None,
+            starts: starts.map(at),
+            retroactive,
+            ..WaiverScope::new(Rule::CostPerRequest, "s", "j", "m", at(expires))
         };
-        prop_assert!(self.command(who, Request::WaiverRequest(scope)));
-        let expected =
-            Expected { asked_by: who, engine, cap, expires, approved: None, ended: None, spent: 0, exhausted: None };
+        let is_fit = !retroactive || starts.is_some_and(|starts| starts < self.now);
+        prop_assert_eq!(self.command(who, Request::WaiverRequest(scope)), is_fit);
+        if !is_fit {
+            return Ok(());
+        }
+        let expected = Expected {
+            asked_by: who,
+            engine,
+            cap,
+            expires,
+            retroactive: starts.filter(|_| retroactive),
+            charged: false,
+            approved: None,
+            ended: None,
+            spent: 0,
+            told: Decimal::ZERO,
+            exhausted: None,
+        };
         let id = waiver_id(self.position);
         self.expected.insert(id.clone(), expected);
         self.order.push(id);
@@ -216,16 +262,18 @@ impl World {
         let request = Request::WaiverApprove(WaiverDecision { waiver: waiver.clone(), scope_sha256, reason: None });
         let admitted = self.command(who, request);
         let now = self.now;
+        let limit = PEOPLE.iter().position(|name| *name == who).and_then(|index| self.limits[index]).unwrap_or(0);
         let may = self.expected.get(&waiver).is_some_and(|expected| {
             right
                 && who != expected.asked_by
+                && expected.cap <= limit
                 && now < expected.expires
                 && expected.approved.is_none()
                 && expected.ended.is_none()
         });
         prop_assert_eq!(admitted, may, "approval of {} by {}", waiver, who);
         if let Some(expected) = self.expected.get_mut(&waiver).filter(|_| admitted) {
-            expected.approved = Some((who, now));
+            expected.approved = Some((who, now, limit));
         }
         Ok(())
     }
@@ -248,10 +296,12 @@ impl World {
 
     fn cut(&mut self, instant: i64, excess: &[Vec<i64>; 2], unpriced: u64) -> Result<(), TestCaseError> {
         self.now = instant;
+        self.charge(instant);
         for (engine, excess) in ENGINES.into_iter().zip(excess) {
             let covering = self.expected.iter_mut().find(|(_, expected)| expected.covers(engine, instant));
-            if let Some((_, expected)) = covering {
-                expected.spent += excess.iter().sum::<i64>();
+            match covering {
+                Some((_, expected)) => expected.spent += excess.iter().sum::<i64>(),
+                None => self.uncovered.push((instant, engine, excess.clone())),
             }
         }
         for expected in self.expected.values_mut() {
@@ -264,15 +314,54 @@ impl World {
         self.followed.push(followed);
         for said in &said {
             if let Said::Spend(spend) = said {
-                let expected = &self.expected[&spend.waiver];
-                let before = Decimal::new(expected.spent, 2) - spend.excess_usd;
-                prop_assert!(before < Decimal::new(expected.cap, 2), "{:?} was spent before {:?}", expected, spend);
-                prop_assert!(instant < expected.expires, "nothing is spent after the end");
+                let expected = self.expected.get_mut(&spend.waiver).unwrap();
+                let (before, cap) = (expected.told, Decimal::new(expected.cap, 2));
+                expected.told += spend.excess_usd;
+                if spend.retroactive_from.is_some() {
+                    prop_assert_eq!(spend.retroactive_from, expected.retroactive.map(at), "only if it was asked for");
+                    prop_assert!(
+                        expected.told <= cap,
+                        "the past never goes beyond the cap: {:?} {:?}",
+                        expected,
+                        spend
+                    );
+                } else {
+                    prop_assert!(before < cap, "{:?} was spent before {:?}", expected, spend);
+                    prop_assert!(instant < expected.expires, "nothing is spent after the end");
+                }
             }
         }
         self.unsaid.extend(said.iter().cloned());
         self.said.extend(said);
         Ok(())
+    }
+
+    /// Retroactive cover is charged with the past that nothing covered, ten minutes by ten minutes, as far as the cap goes.
+    fn charge(&mut self, instant: i64) {
+        for expected in self.expected.values_mut() {
+            let (Some(starts), Some(_), false) = (expected.retroactive, expected.approved, expected.charged) else {
+                continue;
+            };
+            expected.charged = true;
+            let own = expected.engine;
+            let meant =
+                |(at, engine, _): &(i64, &'static str, Vec<i64>)| *at >= starts && own.is_none_or(|own| own == *engine);
+            let mut steps: BTreeMap<i64, i64> = BTreeMap::new();
+            for past in self.uncovered.iter().filter(|past| meant(past)) {
+                *steps.entry(past.0.div_euclid(600) * 600).or_default() += past.2.iter().sum::<i64>();
+            }
+            let (mut spent, mut stopped) = (expected.spent, None);
+            for (step, cents) in steps {
+                if stopped.is_none() && spent + cents > expected.cap {
+                    stopped = Some(step);
+                }
+                spent += if stopped.is_none() { cents } else { 0 };
+            }
+            let is_charged = |past: &(i64, &'static str, Vec<i64>)| meant(past) && stopped.is_none_or(|at| past.0 < at);
+            self.uncovered.retain(|past| !is_charged(past));
+            expected.spent = spent;
+            expected.exhausted = stopped.or((spent >= expected.cap).then_some(instant));
+        }
     }
 
     /// From a snapshot the state is the same; from nothing the same is derived, and in the same order.
@@ -289,7 +378,9 @@ impl World {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        for (engine, later) in ENGINES.into_iter().flat_map(|engine| [0, 1, 25, 400].map(|later| (engine, later))) {
+        for (engine, later) in
+            ENGINES.into_iter().flat_map(|engine| [-2_000, -650, -60, 0, 1, 25, 400].map(|later| (engine, later)))
+        {
             let instant = self.now + later;
             let covered = self.rules.covers("s", engine, Rule::CostPerRequest, at(instant));
             let expected = self.expected.iter().find(|(_, expected)| expected.covers(engine, instant));
@@ -324,7 +415,7 @@ proptest! {
 
     #[test]
     fn nothing_is_covered_but_by_a_valid_approval_within_cap_and_time(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World { now: 1_000, ..World::default() };
+        let mut world = World { now: 10_000, limits: [Some(120), Some(60), None], ..World::default() };
         for step in &steps {
             world.step(step)?;
         }
@@ -334,9 +425,9 @@ proptest! {
 
 #[test]
 fn warnings_are_given_once_a_week_ahead_and_at_four_fifths() {
-    let mut world = World { now: 0, ..World::default() };
+    let mut world = World { now: 0, limits: [None, Some(100), None], ..World::default() };
     world.position = 1;
-    world.ask("ann", 2, 100, WEEK + 100).unwrap();
+    world.ask(("ann", 2, 100), (None, WEEK + 100), false).unwrap();
     world.approve("bob", 0, true).unwrap();
     let mut warned = Vec::new();
     for (instant, cents) in [(90, 79), (100, 0), (110, 1), (120, 1)] {
@@ -349,6 +440,8 @@ fn warnings_are_given_once_a_week_ahead_and_at_four_fifths() {
     }
     assert_eq!(warned, [(100, Nearing::Time, "0.79".into()), (110, Nearing::Cap, "0.8".into())]);
     // 0.81 USD in the 120 s since the approval: the 0.19 left last 28.148148 s more.
-    let forecast = world.rules.get("waiver-1").unwrap().cap_forecast().unwrap();
-    assert_eq!(forecast, at(120).plus_seconds(28).max(Time::from_micros(148_148_149)));
+    let forecast = world.rules.get("waiver-1").unwrap().forecast(Some(at(120))).unwrap();
+    assert_eq!(forecast.rate_usd_per_hour, Some("24.3".parse().unwrap()));
+    assert_eq!(forecast.covers_until, forecast.cap_reached);
+    assert_eq!(forecast.cap_reached.unwrap(), at(120).plus_seconds(28).max(Time::from_micros(148_148_149)));
 }

@@ -34,9 +34,11 @@ async function command(form) {
   }
   // What a command says are the form's named fields; one left empty is not said.
   const said = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
+  // The decision is about the waiver that this page shows; one that has changed since is refused with 412.
+  const seen = form.dataset.ifMatch ? { "If-Match": form.dataset.ifMatch } : {};
   const response = await fetch(form.dataset.action, {
     method: "POST",
-    headers: { Authorization: `Bearer ${token()}`, "Content-Type": "application/json", "Idempotency-Key": idempotencyKey(form) },
+    headers: { Authorization: `Bearer ${token()}`, "Content-Type": "application/json", "Idempotency-Key": idempotencyKey(form), ...seen },
     body: JSON.stringify(said),
   });
   const answer = await response.json();
