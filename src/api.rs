@@ -9,6 +9,7 @@
 mod commands;
 mod entries;
 mod files;
+mod govern;
 mod guard;
 mod health;
 mod incidents;
@@ -166,6 +167,8 @@ struct Inner {
     streams: Arc<Semaphore>,
     /// One backfill at a time: each checks against the last cut before it appends.
     backfills: Arc<Semaphore>,
+    /// One dry run at a time: each reads millions of records.
+    dry_runs: Arc<Semaphore>,
     meters: Meters,
     stopping: watch::Sender<bool>,
     buckets: Buckets,
@@ -187,6 +190,7 @@ impl ApiState {
             in_flight: Semaphore::new(config.requests_max),
             streams: Arc::new(Semaphore::new(config.streams_max)),
             backfills: Arc::new(Semaphore::new(1)),
+            dry_runs: Arc::new(Semaphore::new(1)),
             meters: Meters::new(),
             stopping,
             buckets: Buckets::default(),
@@ -268,6 +272,10 @@ impl ApiState {
 
     fn backfills(&self) -> &Arc<Semaphore> {
         &self.0.backfills
+    }
+
+    fn dry_runs(&self) -> &Arc<Semaphore> {
+        &self.0.dry_runs
     }
 
     /// The answer to a question, for a page.

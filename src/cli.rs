@@ -13,6 +13,7 @@ mod demo;
 mod entries;
 mod error;
 mod export;
+mod govern;
 mod incidents;
 mod ingest;
 mod init;
@@ -82,6 +83,8 @@ fn dispatch(args: Args) -> Outcome {
         Task::Token { task } => decide::token(&place, &options, task),
         Task::Principals { task } => principals::run(&place, &options, task),
         Task::Deliveries => deliveries::run(&place, &options),
+        Task::Maintenance { task } => govern::maintenance(&place, &options, task),
+        Task::Keys { task } => govern::keys(&place, &options, task),
         Task::Policy { task } => policy::run(&place, &options, task),
         Task::Prove(prove) => prove::prove(&place, &options, &prove),
         Task::CheckProof(check) => prove::check(&place, &options, &check),

@@ -7,6 +7,7 @@
 //! script, and only signing in and the forms need it.
 
 mod docs;
+mod governing;
 mod html;
 mod incidents;
 mod pages;
@@ -69,6 +70,12 @@ pub(crate) async fn stack(State(state): State<ApiState>, Path(name): Path<String
         pages::stack(&name, answers)
     })
     .await
+}
+
+/// `/governing`.
+pub(crate) async fn governing(State(state): State<ApiState>) -> Response {
+    render(state, vec!["/v1/policy".to_owned(), "/v1/maintenance".to_owned(), "/v1/keys".to_owned()], governing::page)
+        .await
 }
 
 /// `/waivers`.

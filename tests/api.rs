@@ -18,8 +18,12 @@ mod cover;
 mod incidents;
 #[path = "api/intake.rs"]
 mod intake;
+#[path = "api/keys.rs"]
+mod keys;
 #[path = "api/pages.rs"]
 mod pages;
+#[path = "api/policy.rs"]
+mod policy;
 #[path = "api/reads.rs"]
 mod reads;
 #[path = "api/schemas.rs"]

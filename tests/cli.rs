@@ -384,9 +384,25 @@ fn policies_are_shown_and_checked() {
     bench.run(&["policy", "check", &good]).exits(0).says("revision 1");
     let bad = bench.file("bad.toml", "revision = 1\n[rules.latency_p95]\nwindow_s = 61\n");
     bench.run(&["policy", "check", &bad]).exits(1).says("window_s");
+    // What was judged by the built-in policy is changed by two admins and not by a file.
     let config = bench.file("config.toml", &format!("policy = {good:?}\n"));
     let service = bench.serve_with(&["--config", &config]);
     service.stop().exits(0);
+    assert_eq!(bench.json(&["policy", "show"])["policy"]["revision"], 0);
+    let ask = |who: &str, arguments: &[&str]| {
+        let token = bench.data(&format!("demo/{who}.token"));
+        let mut all = arguments.to_vec();
+        all.extend(["--token-file", token.as_str()]);
+        bench.run(&all)
+    };
+    let second = bench.data("demo/bo.token");
+    ask("admin", &["token", "create", "--principal", "bo", "--role", "admin", "--out", &second]).exits(0);
+    ask("admin", &["policy", "propose", &good, "--dry-run"]).exits(0).says("latency_p95");
+    let proposed = ask("admin", &["--json", "policy", "propose", &good, "--reason", "slower engines"]).exits(0);
+    let id = serde_json::from_str::<serde_json::Value>(&proposed.out).unwrap()["made"].as_str().unwrap().to_owned();
+    bench.run(&["policy", "proposal", &id]).exits(0).says("rules.latency_p95.threshold");
+    ask("admin", &["policy", "approve", &id]).exits(5).says("cannot approve");
+    ask("bo", &["policy", "approve", &id]).exits(0).says("applied");
     let shown = bench.json(&["policy", "show"]);
     assert_eq!(
         (shown["policy"]["revision"].as_u64(), shown["rules"]["latency_p95"]["threshold"].as_str()),

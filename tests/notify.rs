@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "notify/held.rs"]
+mod held;
 #[path = "notify/receiver.rs"]
 mod receiver;
 mod support;

@@ -108,6 +108,11 @@ impl fmt::Debug for LedgerKey {
     }
 }
 
+/// Whether the bytes are a public key whose signatures can be verified in the strict form: a point, and no weak one.
+pub fn is_public(public: &[u8; 32]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| !key.is_weak())
+}
+
 /// Verifies a signature, in the strict form that leaves no second signature or weak key valid.
 pub fn verify_signature(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), KeyError> {
     let key = VerifyingKey::from_bytes(public).map_err(|_error| KeyError::Public)?;

@@ -109,6 +109,21 @@ impl Order {
         command_id(&self.caller.name, &self.key)
     }
 
+    /// How a command under the same key ended, where its request is made anew each time and so could not be compared.
+    pub(super) fn outcome_known(&self) -> Option<Result<Response, Problem>> {
+        let id = self.command_id();
+        let governance = self.state.handle().shared().governance();
+        let record = governance.commands.get(&id)?;
+        Some(match &record.refusal {
+            Some(refusal) => {
+                let mut problem = Problem::refusal(Kind::CommandRefused, refusal).at(record.position);
+                problem.command_id = Some(id);
+                Err(problem)
+            }
+            None => Ok(Json(CommandReply::applied(id, record.position)).into_response()),
+        })
+    }
+
     pub(super) async fn give(self, request: Request) -> Result<Response, Problem> {
         let allowed = request.roles();
         let Some(role) = self.caller.roles.iter().find(|role| allowed.contains(role)).copied() else {
@@ -149,7 +164,8 @@ fn decided(request: &Request, command_id: String, outcome: &Outcome) -> Result<R
     }
     let position = outcome.position;
     let (waiver, incident) = (request.waiver(position), request.incident(position));
-    Ok(Json(CommandReply { command_id, status: "applied".to_owned(), position, waiver, incident }).into_response())
+    let made = request.made(position);
+    Ok(Json(CommandReply { waiver, incident, made, ..CommandReply::applied(command_id, position) }).into_response())
 }
 
 pub(super) type Input = (State<ApiState>, Extension<Caller>, HeaderMap);
@@ -258,6 +274,17 @@ pub(crate) async fn limit_principal(Path(name): Path<String>, input: Input, body
     let order = order(input, body).await?;
     let LimitBody { finance_limit_usd } = order.json()?;
     order.give(Request::PrincipalLimit(PrincipalLimit { name, finance_limit_usd })).await
+}
+
+/// A command whose body is the request itself.
+pub(super) async fn plain<T: DeserializeOwned>(
+    input: Input,
+    body: Body,
+    request: impl FnOnce(T) -> Request,
+) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let asked = order.json()?;
+    order.give(request(asked)).await
 }
 
 /// `POST /v1/holes`.

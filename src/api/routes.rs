@@ -3,7 +3,9 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{commands, entries, files, health, incidents, openapi, people, read, stream, tiles, traffic, write};
+use super::{
+    commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
+};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -189,6 +191,10 @@ pub(crate) static ROUTES: &[Route] = &[
         || get(incidents::report),
     ),
     asked("/v1/backups", "as_of stack", "BackupsAnswer", "Backups, oldest first"),
+    asked("/v1/policy", "as_of stack", "PolicyAnswer", "The policy in force, and what was put forward"),
+    asked("/v1/policy/proposals/{id}", "as_of", "ProposalAnswer", "A policy put forward, with what it changes"),
+    asked("/v1/maintenance", "as_of stack", "MaintenanceAnswer", "Maintenance windows, oldest first"),
+    asked("/v1/keys", "as_of", "KeysAnswer", "Keys of authors and nodes, and what they may sign"),
     asked("/v1/commands/{id}", "as_of", "CommandAnswer", "How a command ended"),
     read(
         "/v1/rejected",
@@ -347,6 +353,45 @@ pub(crate) static ROUTES: &[Route] = &[
         post(people::distrust)
     }),
     command("/v1/holes", ADMIN, "HoleConfirm", "Accepts that offsets of a source are lost", || post(commands::hole)),
+    command("/v1/policy/proposals", ADMIN, "PolicyBody", "Puts a policy forward; another admin approves it", || {
+        post(govern::propose)
+    }),
+    command(
+        "/v1/policy/proposals/{id}/approve",
+        ADMIN,
+        "PolicyDecisionBody",
+        "Puts a proposed policy in force, over its hash and that of the one it replaces; never one's own",
+        || post(govern::approve),
+    ),
+    command("/v1/policy/proposals/{id}/refuse", ADMIN, "PolicyDecisionBody", "Declines a proposed policy", || {
+        post(govern::refuse)
+    }),
+    Route {
+        access: Access::Roles(ADMIN),
+        pace: Pace::Long,
+        request: Content::Json("PolicyBody"),
+        response: Content::Json("DryRunAnswer"),
+        ..base("post", "/v1/policy/dry-run", "Which alerts of the last 24 h would have been otherwise", || {
+            post(govern::dry_run)
+        })
+    },
+    command("/v1/maintenance", ONCALL, "MaintenanceWindow", "Holds telling, not recording, for a time", || {
+        post(govern::maintenance)
+    }),
+    command("/v1/maintenance/{id}/end", ONCALL, "ReasonBody", "Ends a maintenance window before its time", || {
+        post(govern::maintenance_end)
+    }),
+    command("/v1/keys", ADMIN, "KeyEnroll", "Enrols an author's key for event types", || post(govern::enroll)),
+    command("/v1/keys/{id}/confirm", ADMIN, "ConfirmBody", "Another admin's word for a key that waits for it", || {
+        post(govern::confirm)
+    }),
+    command("/v1/keys/{id}/revoke", ADMIN, "ReasonBody", "Takes a key out of force", || post(govern::revoke)),
+    Route {
+        request: Content::None,
+        ..command("/v1/node-key/rotate", ADMIN, "", "Rotates the envelope key of the node that is asked", || {
+            post(govern::rotate_node_key)
+        })
+    },
     read("/ledger/{name}/checkpoint", "", Content::Other("text/plain"), "The signed checkpoint", || {
         get(tiles::checkpoint)
     }),
@@ -379,5 +424,6 @@ pub(crate) static ROUTES: &[Route] = &[
     page("/stacks/{stack}", "One stack: gate, last good, timeline, SLOs", || get(web::stack)),
     page("/incidents", "Incidents, with what is overdue", || get(web::incidents)),
     page("/incidents/{id}", "One incident: checklist, figures, timeline, and forms to work it", || get(web::incident)),
+    page("/governing", "Policy, what was put forward, maintenance, keys", || get(web::governing)),
     page("/waivers", "Waivers, with forms to decide them", || get(web::waivers)),
 ];

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, LimitBody};
 use super::files::BackfillFile;
+use super::govern::{ConfirmBody, PolicyBody, PolicyDecisionBody, ReasonBody};
 use super::incidents::{ActionItemBody, AssignBody, NoteBody, ProgressBody, ReportBody, TextBody};
 use super::people::{PrincipalsAnswer, TokenBody};
 use super::problem::ProblemDetails;
@@ -19,7 +20,8 @@ use super::types::{
     ReadyAnswer, StreamEvent,
 };
 use crate::domain::command::{
-    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, PrincipalEnroll, WaiverScope,
+    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, KeyEnroll, MaintenanceWindow, PrincipalEnroll,
+    WaiverScope,
 };
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
@@ -29,6 +31,7 @@ use crate::domain::settings::{MetricsSettings, Settings};
 use crate::ingest::file::Report;
 use crate::notify::DeliveriesAnswer;
 use crate::projection::answers as a;
+use crate::projection::what_if::DryRunAnswer;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -62,6 +65,11 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<a::IncidentAnswer>(generator);
     add::<a::IncidentReportAnswer>(generator);
     add::<a::BackupsAnswer>(generator);
+    add::<a::PolicyAnswer>(generator);
+    add::<a::ProposalAnswer>(generator);
+    add::<a::MaintenanceAnswer>(generator);
+    add::<a::KeysAnswer>(generator);
+    add::<DryRunAnswer>(generator);
     add::<a::CommandAnswer>(generator);
     add::<a::RejectedAnswer>(generator);
     add::<EntriesAnswer>(generator);
@@ -98,6 +106,12 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<IssuerDistrust>(generator);
     add::<LimitBody>(generator);
     add::<HoleConfirm>(generator);
+    add::<PolicyBody>(generator);
+    add::<PolicyDecisionBody>(generator);
+    add::<MaintenanceWindow>(generator);
+    add::<ReasonBody>(generator);
+    add::<KeyEnroll>(generator);
+    add::<ConfirmBody>(generator);
     add::<BackfillFile>(generator);
 }
 
@@ -163,6 +177,23 @@ fn event<T: JsonSchema>(event_type: &str) -> Value {
         schema["$defs"] = definitions;
     }
     schema
+}
+
+/// What is asked and answered about policies, maintenance windows and keys.
+fn governing() -> [(&'static str, Value); 11] {
+    [
+        ("request-policy.json", whole::<PolicyBody>()),
+        ("request-policy-decision.json", whole::<PolicyDecisionBody>()),
+        ("request-maintenance.json", whole::<MaintenanceWindow>()),
+        ("request-reason.json", whole::<ReasonBody>()),
+        ("request-key.json", whole::<KeyEnroll>()),
+        ("request-key-confirm.json", whole::<ConfirmBody>()),
+        ("answer-policy.json", answer::<a::PolicyAnswer>()),
+        ("answer-policy-proposal.json", answer::<a::ProposalAnswer>()),
+        ("answer-policy-dry-run.json", whole::<DryRunAnswer>()),
+        ("answer-maintenance.json", answer::<a::MaintenanceAnswer>()),
+        ("answer-keys.json", answer::<a::KeysAnswer>()),
+    ]
 }
 
 /// Every schema with its file name, in the order of the names.
@@ -239,6 +270,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-problem.json", whole::<ProblemDetails>()),
         ("stream-event.json", whole::<StreamEvent>()),
     ];
+    all.extend(governing());
     all.sort_by_key(|(name, _)| *name);
     all.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }

@@ -46,6 +46,15 @@ pub struct CommandReply {
     /// The incident it opened or worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
+    /// The policy proposal, maintenance window or key that it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<String>,
+}
+
+impl CommandReply {
+    pub(super) fn applied(command_id: String, position: u64) -> Self {
+        Self { command_id, status: "applied".to_owned(), position, waiver: None, incident: None, made: None }
+    }
 }
 
 /// It is on its way and was not applied in time.

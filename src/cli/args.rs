@@ -2,6 +2,7 @@
 
 mod backup;
 mod decide;
+mod govern;
 mod incident;
 mod operate;
 mod people;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use backup::{BackupCreate, BackupTask};
 pub(crate) use decide::{Adopt, Hole, Judgement, TokenTask, WaiverAsk, WaiverTask};
+pub(crate) use govern::{KeyTask, MaintenanceTask, PolicyTask};
 pub(crate) use incident::{IncidentTask, ReportGiven};
 pub(crate) use operate::{Reporting, WaitTraffic, Warmup};
 pub(crate) use people::{Expiry, PrincipalTask};
@@ -164,10 +166,20 @@ pub(crate) enum Task {
     },
     /// What was told to Alertmanager and webhooks, and what did not arrive; exit 1 where something never will
     Deliveries,
-    /// Thresholds, windows and limits: show those in force, check a file
+    /// Thresholds, windows and limits: show those in force, check a file, propose and approve others
     Policy {
         #[command(subcommand)]
         task: PolicyTask,
+    },
+    /// Times in which nobody is told of alerts: list, set, end
+    Maintenance {
+        #[command(subcommand)]
+        task: MaintenanceTask,
+    },
+    /// Keys of authors and nodes: list, enroll, confirm, revoke, rotate
+    Keys {
+        #[command(subcommand)]
+        task: KeyTask,
     },
     /// Write a proof that an entry is in the ledger
     Prove(Prove),
@@ -337,24 +349,6 @@ pub(crate) struct Entries {
     /// At most so many
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: usize,
-}
-
-/// `policy`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyTask {
-    /// The policy in force, rule by rule
-    Show {
-        /// As it applies to this stack
-        #[arg(long, default_value = "")]
-        stack: String,
-        #[command(flatten)]
-        past: Past,
-    },
-    /// Check a policy file, without putting it in force
-    Check {
-        /// The TOML file
-        file: PathBuf,
-    },
 }
 
 /// `prove`.

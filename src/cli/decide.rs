@@ -7,16 +7,18 @@ use super::args::{Adopt, Hole, Judgement, Options, Past, TokenTask, WaiverTask};
 use super::error::{CliError, Exit, Outcome, file_error};
 use super::node::{Node, config_error};
 use super::out::{self, Tone, tone};
-use super::source::{Client, Place, Source};
+use super::source::{Client, Place, Response, Source};
 use crate::config::Config;
 use crate::domain::command::{
-    EngineAdopt, EngineJudgement, HoleConfirm, PrincipalLimit, PrincipalRevoke, Request, WaiverDecision,
+    EngineAdopt, EngineJudgement, HoleConfirm, PolicyDecision, PrincipalLimit, PrincipalRevoke, Request, WaiverDecision,
 };
 use crate::domain::principal::token_sha256;
 use crate::projection::answers::Asked;
 use crate::projection::governance::Verdict;
 use crate::sequencer::{CommandOutcome, new_token};
 
+/// Where a node's own key is rotated.
+const ROTATE_NODE: &str = "/v1/node-key/rotate";
 /// Past states can be read, not decided about.
 pub(super) const PRESENT: Past = Past { as_of: None };
 
@@ -147,7 +149,7 @@ fn give_if(place: &Place, options: &Options, key: Option<String>, request: &Requ
     if options.json {
         out::json(&given.body);
     } else {
-        let subject = ["waiver", "incident"]
+        let subject = ["waiver", "incident", "made"]
             .iter()
             .find_map(|name| given.body[*name].as_str())
             .map(|id| format!(" {id}"))
@@ -164,6 +166,35 @@ pub(super) fn given(
     request: &Request,
     seen: Option<u64>,
 ) -> Result<Given, CliError> {
+    let (token, key) = who_and_key(place, key)?;
+    match place.service()? {
+        Some(client) => remote(&client.with_token(token), &key, request, seen),
+        None => local(place, options, (&token, &key), seen, |_| Ok(request.clone())),
+    }
+}
+
+/// `keys rotate-node`: the node makes its new key itself, so what is asked is known there alone.
+pub(super) fn rotate_node(place: &Place, options: &Options, key: Option<String>) -> Outcome {
+    let (token, key) = who_and_key(place, key)?;
+    let given = match place.service()? {
+        Some(client) => post(&client.with_token(token), &key, ROTATE_NODE, &Value::Null, None)?,
+        None => local(place, options, (&token, &key), None, |node| Ok(node.handle.node_key_rotation()?))?,
+    };
+    if options.json {
+        out::json(&given.body);
+    } else {
+        let key_id = out::text(&given.body["made"]);
+        out::line(format!(
+            "{}: the node signs with key {key_id} since entry {}",
+            tone(Tone::Good, "applied"),
+            given.position
+        ));
+    }
+    Ok(Exit::Fine)
+}
+
+/// The token of whoever asks, and the idempotency key.
+fn who_and_key(place: &Place, key: Option<String>) -> Result<(String, String), CliError> {
     if place.export.is_some() {
         return Err(CliError::usage(
             "an export can be read, not written to; name the service with --server or its directory with --data",
@@ -177,22 +208,22 @@ pub(super) fn given(
         // A key nobody else uses; repeating the command asks again.
         None => new_token()?.trim_start_matches("glt_").to_owned(),
     };
-    match place.service()? {
-        Some(client) => remote(&client.with_token(token), &key, request, seen),
-        None => local(place, options, (&token, &key), request, seen),
-    }
+    Ok((token, key))
 }
 
 fn local(
     place: &Place,
     options: &Options,
     (token, key): (&str, &str),
-    request: &Request,
     seen: Option<u64>,
+    request: impl FnOnce(&Node) -> Result<Request, CliError>,
 ) -> Result<Given, CliError> {
     let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     let node = Node::open(&place.data, &config, false)?;
-    let done = check_seen(&node, request, seen).and_then(|()| through(&node, token, key, request));
+    let done = request(&node).and_then(|request| {
+        check_seen(&node, &request, seen)?;
+        through(&node, token, key, &request)
+    });
     node.stop()?;
     done
 }
@@ -256,6 +287,9 @@ fn through(node: &Node, token: &str, key: &str, request: &Request) -> Result<Giv
     if let Some(incident) = request.incident(position) {
         body["incident"] = incident.into();
     }
+    if let Some(made) = request.made(position) {
+        body["made"] = made.into();
+    }
     Ok(Given { position, body })
 }
 
@@ -266,6 +300,12 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         (
             format!("/v1/waivers/{}/{verb}", encode(&decision.waiver)),
             json!({ "scope_sha256": decision.scope_sha256, "reason": decision.reason }),
+        )
+    };
+    let policy = |verb: &str, inner: &PolicyDecision| {
+        (
+            format!("/v1/policy/proposals/{}/{verb}", encode(&inner.proposal)),
+            json!({ "policy_sha256": inner.policy_sha256, "replaces_sha256": inner.replaces_sha256, "reason": inner.reason }),
         )
     };
     let judged = |verb: &str, judged: &EngineJudgement| {
@@ -309,19 +349,45 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
             json!({ "finance_limit_usd": limit.finance_limit_usd }),
         ),
         Request::HoleConfirm(hole) => ("/v1/holes".to_owned(), serde_json::to_value(hole)?),
+        Request::PolicyPropose(inner) => (
+            "/v1/policy/proposals".to_owned(),
+            json!({ "policy": inner.policy, "replaces_sha256": inner.replaces_sha256, "reason": inner.reason }),
+        ),
+        Request::PolicyApprove(inner) => policy("approve", inner),
+        Request::PolicyRefuse(inner) => policy("refuse", inner),
+        Request::MaintenanceSet(window) => ("/v1/maintenance".to_owned(), serde_json::to_value(window)?),
+        Request::MaintenanceEnd(end) => {
+            (format!("/v1/maintenance/{}/end", encode(&end.window)), json!({ "reason": end.reason }))
+        }
+        Request::KeyEnroll(enroll) => ("/v1/keys".to_owned(), serde_json::to_value(enroll)?),
+        Request::KeyConfirm(confirm) => {
+            (format!("/v1/keys/{}/confirm", encode(&confirm.key_id)), json!({ "enrolled": confirm.enrolled }))
+        }
+        Request::KeyRevoke(revoke) => {
+            (format!("/v1/keys/{}/revoke", encode(&revoke.key_id)), json!({ "reason": revoke.reason }))
+        }
+        // The service makes the key itself.
+        Request::NodeKeyRotate(_) => (ROTATE_NODE.to_owned(), Value::Null),
     })
 }
 
 fn remote(client: &Client, key: &str, request: &Request, seen: Option<u64>) -> Result<Given, CliError> {
     let (path, body) = route(request)?;
+    if matches!(request, Request::PrincipalRevoke(_) | Request::TokenRevoke(_)) {
+        return answered(client, &client.delete(&path, &[("idempotency-key", key)])?);
+    }
+    post(client, key, &path, &body, seen)
+}
+
+fn post(client: &Client, key: &str, path: &str, body: &Value, seen: Option<u64>) -> Result<Given, CliError> {
     let if_match = seen.map(|version| format!("\"{version}\""));
     let mut headers = vec![("idempotency-key", key), ("content-type", "application/json")];
     headers.extend(if_match.as_deref().map(|tag| ("if-match", tag)));
-    let response = if matches!(request, Request::PrincipalRevoke(_) | Request::TokenRevoke(_)) {
-        client.delete(&path, &[("idempotency-key", key)])?
-    } else {
-        client.post(&path, &headers, serde_json::to_vec(&body)?.as_slice())?
-    };
+    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+    answered(client, &client.post(path, &headers, &body)?)
+}
+
+fn answered(client: &Client, response: &Response) -> Result<Given, CliError> {
     let answer = response.json();
     match response.status {
         202 => Err(CliError::new(
@@ -333,6 +399,6 @@ fn remote(client: &Client, key: &str, request: &Request, seen: Option<u64>) -> R
             ),
         )),
         200..=299 => Ok(Given { position: answer["position"].as_u64().unwrap_or_default(), body: answer }),
-        _ => Err(client.refusal(&response)),
+        _ => Err(client.refusal(response)),
     }
 }

@@ -1,62 +1,113 @@
-//! `policy`: what the rules go by. Read from the ledger itself; a file is put in force by `serve`, by its revision.
-
-use serde_json::json;
+//! `policy`: what the rules go by. Shown, put forward by one admin and put in force by another.
 
 use super::args::{Options, PolicyTask};
+use super::decide::{give, read_to_decide};
 use super::error::{CliError, Exit, Outcome, file_error};
-use super::out;
-use super::source::Place;
-use crate::domain::policy::{Policy, Rule, StackPolicy};
+use super::out::{self, text};
+use super::show::govern;
+use super::source::{Place, Source};
+use crate::domain::command::{PolicyDecision, PolicyProposal, Request};
+use crate::domain::policy::Policy;
+use crate::projection::answers::{Asked, ProposalAnswer};
+use crate::projection::what_if::DryRunAnswer;
 
 pub(crate) fn run(place: &Place, options: &Options, task: PolicyTask) -> Outcome {
     match task {
         PolicyTask::Check { file } => {
-            let text = std::fs::read_to_string(&file).map_err(file_error(&file))?;
-            let policy = Policy::from_toml(&text)
-                .map_err(|error| CliError::new(Exit::No, format!("{}: {error}", file.display())))?;
+            let policy = read(&file).map_err(|error| CliError { exit: Exit::No, ..error })?;
             out::line(format!("{}: revision {} can be put in force", file.display(), policy.revision));
+            Ok(Exit::Fine)
         }
-        PolicyTask::Show { stack, past } => {
-            let files = place.open_files()?;
-            let governance = files.fold(files.size(past.as_of)?, false)?.governance;
-            let resolved = governance.policy.for_stack(&stack);
-            if options.json {
-                let position = governance.policy_position;
-                out::json(&json!({ "position": position, "policy": governance.policy, "rules": rules(&resolved) }));
-            } else {
-                let from = governance
-                    .policy_position
-                    .map_or_else(|| "as built in".to_owned(), |position| format!("in force since entry {position}"));
-                out::line(format!("revision {}, {from}", resolved.revision));
-                show(&resolved);
+        PolicyTask::Show { stack, past } => super::ask::answer(place, options, &Asked::Policy { stack }, past),
+        PolicyTask::Proposal { id, past } => super::ask::answer(place, options, &Asked::Proposal { id }, past),
+        PolicyTask::Propose { file, reason: _, dry_run: true, key: _ } => dry_run(place, options, &read(&file)?),
+        PolicyTask::Propose { file, reason, dry_run: false, key } => {
+            let proposal = proposal(place, read(&file)?, reason.unwrap_or_default())?;
+            if !options.json {
+                govern::changes(&serde_json::to_value(&proposal.changes)?);
             }
+            give(place, options, key, &Request::PolicyPropose(proposal))
+        }
+        PolicyTask::Approve { id, policy_sha256, reason, key } => {
+            let decision = decision(place, options, &id, policy_sha256, reason)?;
+            give(place, options, key, &Request::PolicyApprove(decision))
+        }
+        PolicyTask::Refuse { id, reason, key } => {
+            let decision = decision(place, options, &id, None, Some(reason))?;
+            give(place, options, key, &Request::PolicyRefuse(decision))
         }
     }
-    Ok(Exit::Fine)
 }
 
-fn rules(policy: &StackPolicy) -> serde_json::Value {
-    Rule::ALL.into_iter().map(|rule| (rule.as_str().to_owned(), json!(policy.rule(rule)))).collect()
+fn read(file: &std::path::Path) -> Result<Policy, CliError> {
+    let text = std::fs::read_to_string(file).map_err(file_error(file))?;
+    Policy::from_toml(&text).map_err(|error| CliError::usage(format!("{}: {error}", file.display())))
 }
 
-fn show(policy: &StackPolicy) {
-    let rows = Rule::ALL.into_iter().map(|rule| {
-        let settings = policy.rule(rule);
-        let threshold = settings.threshold.map_or_else(|| "-".to_owned(), |amount| amount.0.to_string());
-        vec![
-            rule.as_str().to_owned(),
-            if settings.enabled { "on" } else { "off" }.to_owned(),
-            format!("{threshold} {}", rule.unit()),
-            format!("{} s", settings.window_s),
-            format!("{} s", settings.for_s),
-            format!("{} s", settings.keep_firing_for_s),
-            settings.severity.to_string(),
-        ]
-    });
-    let header = ["rule", "judged", "threshold", "window", "for", "keep firing for", "severity"];
-    out::table(&header, rows, "no rule");
+/// What is put forward, over the policy in force as it is read now.
+fn proposal(place: &Place, mut policy: Policy, reason: String) -> Result<PolicyProposal, CliError> {
+    let body = read_to_decide(place, &Asked::Policy { stack: None })?;
+    let in_force: Policy = serde_json::from_value(body["policy"].clone())?;
+    if policy.revision == 0 {
+        policy.revision = in_force.revision + 1;
+    }
+    let changes = in_force.changes_to(&policy);
+    Ok(PolicyProposal { policy: Box::new(policy), replaces_sha256: in_force.sha256(), changes, reason })
+}
+
+/// A decision over what is read now, or over the document that was seen before.
+fn decision(
+    place: &Place,
+    options: &Options,
+    id: &str,
+    seen: Option<String>,
+    reason: Option<String>,
+) -> Result<PolicyDecision, CliError> {
+    let body = read_to_decide(place, &Asked::Proposal { id: id.to_owned() })?;
+    if !options.json {
+        govern::changes(&body["changes"]);
+    }
+    let found: ProposalAnswer = serde_json::from_value(body)?;
+    Ok(PolicyDecision {
+        proposal: id.to_owned(),
+        policy_sha256: seen.unwrap_or(found.row.policy_sha256),
+        replaces_sha256: found.row.replaces_sha256,
+        reason,
+    })
+}
+
+fn dry_run(place: &Place, options: &Options, policy: &Policy) -> Outcome {
+    let answer: DryRunAnswer = match place.open()? {
+        Source::Files(files) => files.dry_run(policy)?,
+        Source::Server(client) => {
+            let client = match place.token()? {
+                Some(token) => client.with_token(token),
+                None => client,
+            };
+            let body = serde_json::to_vec(&serde_json::json!({ "policy": policy }))?;
+            let response = client.post("/v1/policy/dry-run", &[("content-type", "application/json")], &body)?;
+            if !response.is_success() {
+                return Err(client.refusal(&response));
+            }
+            serde_json::from_slice(&response.bytes)?
+        }
+    };
+    let body = serde_json::to_value(&answer)?;
+    if options.json {
+        out::json(&body);
+        return Ok(Exit::Fine);
+    }
+    govern::changes(&body["changes"]);
+    govern::differences(&body["alerts"]);
     out::line(format!(
-        "at least {} samples, windows widen to {} s; a request may cost {} USD and wait {} µs",
-        policy.min_samples, policy.widen_s, policy.max_cost_usd.0, policy.max_queue_delay_us.0
+        "from {} to {}: {} alerts recorded, {} there would have been, {} the same; {} cuts and {} records folded again",
+        text(&body["since"]),
+        text(&body["through"]),
+        answer.recorded,
+        answer.proposed,
+        answer.unchanged,
+        answer.cuts,
+        answer.records_read
     ));
+    Ok(Exit::Fine)
 }

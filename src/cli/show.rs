@@ -1,5 +1,6 @@
 //! Answers for the eye: what matters first, times to the second, hashes short.
 
+pub(crate) mod govern;
 mod incident;
 mod lists;
 mod stack;
@@ -30,6 +31,10 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Incidents { .. } => incident::incidents(&body["incidents"]),
         Asked::Incident { .. } => incident::incident(body),
         Asked::Backups { .. } => lists::backups(&body["backups"]),
+        Asked::Policy { .. } => govern::policy(body),
+        Asked::Proposal { .. } => govern::proposal(body),
+        Asked::Maintenance { .. } => govern::maintenance(body),
+        Asked::Keys => govern::keys(body),
         Asked::Command { .. } | Asked::IncidentReport { .. } => out::json(body),
         Asked::Rejected { .. } => rejected(body),
     }

@@ -3,7 +3,12 @@
 //! In scope: the vocabulary, and reading a command from its `CloudEvent`. Out of scope: deciding, which the governance fold
 //! does at the command's position with the state found there.
 
+mod govern;
+mod keys;
 mod waiver;
+
+pub use govern::{MaintenanceEnd, MaintenanceWindow, PolicyDecision, PolicyProposal, maintenance_id, proposal_id};
+pub use keys::{KeyConfirm, KeyEnroll, KeyRevoke, NodeKeyRotate};
 
 use std::collections::BTreeSet;
 
@@ -90,6 +95,24 @@ pub enum Request {
     IssuerDistrust(IssuerDistrust),
     /// States up to which cap a principal may approve.
     PrincipalLimit(PrincipalLimit),
+    /// Puts a policy forward.
+    PolicyPropose(PolicyProposal),
+    /// Another admin puts it in force.
+    PolicyApprove(PolicyDecision),
+    /// It is declined, or taken back.
+    PolicyRefuse(PolicyDecision),
+    /// Alerts of this time are recorded, and told only afterwards.
+    MaintenanceSet(MaintenanceWindow),
+    /// A maintenance window is over before its time.
+    MaintenanceEnd(MaintenanceEnd),
+    /// A key may sign reports of given types.
+    KeyEnroll(KeyEnroll),
+    /// Another admin's word for a key that waits for it.
+    KeyConfirm(KeyConfirm),
+    /// A key may sign nothing from here on.
+    KeyRevoke(KeyRevoke),
+    /// A node's envelope key gives way to a new one.
+    NodeKeyRotate(NodeKeyRotate),
 }
 
 /// A judgement about an engine.
@@ -230,7 +253,7 @@ pub fn incident_id(position: u64) -> String {
 }
 
 /// Event type on the wire, and the roles that may ask for it.
-const VOCABULARY: [(&str, &[Role]); 19] = [
+const VOCABULARY: [(&str, &[Role]); 28] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
     ("llm_waiver_approved", &[Role::Finance]),
     ("llm_waiver_refused", &[Role::Finance]),
@@ -250,6 +273,15 @@ const VOCABULARY: [(&str, &[Role]); 19] = [
     ("ledger_issuer_trusted", &[Role::Admin]),
     ("ledger_issuer_distrusted", &[Role::Admin]),
     ("ledger_principal_limited", &[Role::Admin]),
+    ("ledger_policy_proposed", &[Role::Admin]),
+    ("ledger_policy_approved", &[Role::Admin]),
+    ("ledger_policy_refused", &[Role::Admin]),
+    ("ledger_maintenance_set", &[Role::Oncall, Role::Admin]),
+    ("ledger_maintenance_ended", &[Role::Oncall, Role::Admin]),
+    ("ledger_key_enrolled", &[Role::Admin]),
+    ("ledger_key_confirmed", &[Role::Admin]),
+    ("ledger_key_revoked", &[Role::Admin]),
+    ("ledger_node_key_rotated", &[Role::Admin]),
 ];
 
 /// Whether `event_type` is a command's.
@@ -281,6 +313,15 @@ impl Request {
             Self::IssuerTrust(_) => 16,
             Self::IssuerDistrust(_) => 17,
             Self::PrincipalLimit(_) => 18,
+            Self::PolicyPropose(_) => 19,
+            Self::PolicyApprove(_) => 20,
+            Self::PolicyRefuse(_) => 21,
+            Self::MaintenanceSet(_) => 22,
+            Self::MaintenanceEnd(_) => 23,
+            Self::KeyEnroll(_) => 24,
+            Self::KeyConfirm(_) => 25,
+            Self::KeyRevoke(_) => 26,
+            Self::NodeKeyRotate(_) => 27,
         }
     }
 
@@ -305,6 +346,7 @@ impl Request {
         match self {
             Self::WaiverRequest(scope) => Some(&scope.stack),
             Self::IncidentOpen(open) => Some(&open.stack),
+            Self::MaintenanceSet(window) => Some(&window.stack),
             Self::EngineCondemn(judgement) | Self::EngineReinstate(judgement) => Some(&judgement.stack),
             Self::EngineAdopt(adopt) => Some(&adopt.stack),
             Self::WaiverApprove(_)
@@ -321,7 +363,15 @@ impl Request {
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
             | Self::IssuerDistrust(_)
-            | Self::PrincipalLimit(_) => None,
+            | Self::PrincipalLimit(_)
+            | Self::PolicyPropose(_)
+            | Self::PolicyApprove(_)
+            | Self::PolicyRefuse(_)
+            | Self::MaintenanceEnd(_)
+            | Self::KeyEnroll(_)
+            | Self::KeyConfirm(_)
+            | Self::KeyRevoke(_)
+            | Self::NodeKeyRotate(_) => None,
         }
     }
 
@@ -346,7 +396,16 @@ impl Request {
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
             | Self::IssuerDistrust(_)
-            | Self::PrincipalLimit(_) => None,
+            | Self::PrincipalLimit(_)
+            | Self::PolicyPropose(_)
+            | Self::PolicyApprove(_)
+            | Self::PolicyRefuse(_)
+            | Self::MaintenanceSet(_)
+            | Self::MaintenanceEnd(_)
+            | Self::KeyEnroll(_)
+            | Self::KeyConfirm(_)
+            | Self::KeyRevoke(_)
+            | Self::NodeKeyRotate(_) => None,
         }
     }
 
@@ -372,7 +431,16 @@ impl Request {
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
             | Self::IssuerDistrust(_)
-            | Self::PrincipalLimit(_) => None,
+            | Self::PrincipalLimit(_)
+            | Self::PolicyPropose(_)
+            | Self::PolicyApprove(_)
+            | Self::PolicyRefuse(_)
+            | Self::MaintenanceSet(_)
+            | Self::MaintenanceEnd(_)
+            | Self::KeyEnroll(_)
+            | Self::KeyConfirm(_)
+            | Self::KeyRevoke(_)
+            | Self::NodeKeyRotate(_) => None,
         }
     }
 
@@ -398,7 +466,28 @@ impl Request {
             | Self::TokenRevoke(_)
             | Self::IssuerTrust(_)
             | Self::IssuerDistrust(_)
-            | Self::PrincipalLimit(_) => None,
+            | Self::PrincipalLimit(_)
+            | Self::PolicyPropose(_)
+            | Self::PolicyApprove(_)
+            | Self::PolicyRefuse(_)
+            | Self::MaintenanceSet(_)
+            | Self::MaintenanceEnd(_)
+            | Self::KeyEnroll(_)
+            | Self::KeyConfirm(_)
+            | Self::KeyRevoke(_)
+            | Self::NodeKeyRotate(_) => None,
+        }
+    }
+
+    /// The id of the proposal, window or key that it makes where it stands at `position`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it asks about these alone")]
+    pub fn made(&self, position: u64) -> Option<String> {
+        match self {
+            Self::PolicyPropose(_) => Some(proposal_id(position)),
+            Self::MaintenanceSet(_) => Some(maintenance_id(position)),
+            Self::KeyEnroll(enroll) => keys::key_id_of(&enroll.public_key),
+            Self::NodeKeyRotate(rotate) => keys::key_id_of(&rotate.new),
+            _ => None,
         }
     }
 
@@ -427,6 +516,15 @@ impl Request {
             "ledger_issuer_trusted" => typed(json).map(Self::IssuerTrust),
             "ledger_issuer_distrusted" => typed(json).map(Self::IssuerDistrust),
             "ledger_principal_limited" => typed(json).map(Self::PrincipalLimit),
+            "ledger_policy_proposed" => typed(json).map(Self::PolicyPropose),
+            "ledger_policy_approved" => typed(json).map(Self::PolicyApprove),
+            "ledger_policy_refused" => typed(json).map(Self::PolicyRefuse),
+            "ledger_maintenance_set" => typed(json).map(Self::MaintenanceSet),
+            "ledger_maintenance_ended" => typed(json).map(Self::MaintenanceEnd),
+            "ledger_key_enrolled" => typed(json).map(Self::KeyEnroll),
+            "ledger_key_confirmed" => typed(json).map(Self::KeyConfirm),
+            "ledger_key_revoked" => typed(json).map(Self::KeyRevoke),
+            "ledger_node_key_rotated" => typed(json).map(Self::NodeKeyRotate),
             _ => IncidentWork::read(event_type, json).map_or_else(
                 || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
                 |read| read.map(Self::IncidentWork),

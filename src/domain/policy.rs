@@ -7,19 +7,21 @@
 //! thresholds that are exact decimals; a binary float never becomes a threshold except through its shortest text form.
 
 mod amount;
+mod change;
 mod check;
 mod rule;
 
 pub use amount::Amount;
+pub use change::PolicyChange;
 pub use rule::{Measure, Rule, Severity};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use check::{check_resolved, check_rules};
+use check::{check_resolved, check_rules, check_signatures};
 
 /// The longest window, since the engine keeps fifteen minutes of buckets.
 pub const WINDOW_SECONDS_MAX: u32 = 900;
@@ -78,6 +80,9 @@ pub struct Policy {
     pub require_verified_backup: bool,
     /// Whether an incident is closed with its report only.
     pub require_incident_report: bool,
+    /// Event types that count only where a key signed them that is enrolled for them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub required_signatures: BTreeSet<String>,
     /// What differs from the defaults, by rule.
     pub rules: BTreeMap<Rule, RuleOverride>,
     /// What differs for one stack, by its name.
@@ -208,6 +213,7 @@ impl Default for Policy {
             gate_when_unknown: UnknownGate::default(),
             require_verified_backup: false,
             require_incident_report: true,
+            required_signatures: BTreeSet::new(),
             rules: BTreeMap::new(),
             stacks: BTreeMap::new(),
         }
@@ -255,6 +261,7 @@ impl Policy {
         if self.stacks.len() > STACKS_MAX {
             return Err(field_error("stacks", self.stacks.len(), "at most 10000 overrides"));
         }
+        check_signatures(&self.required_signatures)?;
         check_rules("rules", &self.rules)?;
         check_resolved("", &self.for_stack(""))?;
         for (name, own) in &self.stacks {

@@ -46,11 +46,15 @@ pub enum Code {
     SourceMismatch,
     /// The cap of a waiver is above what its approver may approve.
     OverLimit,
+    /// Signed with a key that is enrolled here, but not for this event type.
+    KeyNotForType,
+    /// The policy demands an author's signature for this event type.
+    SignatureRequired,
 }
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::MalformedJson,
         Self::NotFiniteNumber,
         Self::InvalidUtf8,
@@ -68,6 +72,8 @@ impl Code {
         Self::OutOfRange,
         Self::SourceMismatch,
         Self::OverLimit,
+        Self::KeyNotForType,
+        Self::SignatureRequired,
     ];
 
     /// The code as it is written in entries, answers, metrics and logs.
@@ -90,6 +96,8 @@ impl Code {
             Self::OutOfRange => "out_of_range",
             Self::SourceMismatch => "source_mismatch",
             Self::OverLimit => "over_limit",
+            Self::KeyNotForType => "key_not_for_type",
+            Self::SignatureRequired => "signature_required",
         }
     }
 }

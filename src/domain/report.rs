@@ -47,6 +47,8 @@ pub struct Report {
     pub envelope: Option<Envelope>,
     /// Whether it has effect only in an envelope under a node key.
     pub privileged: bool,
+    /// Whether it names the service as its source, which only a node may.
+    pub is_from_service: bool,
 }
 
 /// Which form the bytes have. Told apart by one top-level key each.
@@ -215,6 +217,7 @@ fn assemble(parts: Parts<'_>) -> Result<Report, Refusal> {
         event,
         envelope: parts.envelope,
         privileged,
+        is_from_service: parts.source == SERVICE_SOURCE,
     })
 }
 
@@ -263,7 +266,7 @@ fn legacy(text: &str) -> Result<Report, Refusal> {
     identity.update(b"legacy\0");
     identity.update(line.as_bytes());
     let identity: Identity = identity.finalize().into();
-    Ok(Report { identity, content: identity, about, event, envelope: None, privileged })
+    Ok(Report { identity, content: identity, about, event, envelope: None, privileged, is_from_service: false })
 }
 
 fn timestamp(field: &str, text: &str) -> Result<Time, Refusal> {

@@ -19,6 +19,8 @@ pub const RULES_METERED: u32 = 2;
 pub const RULES_INCIDENTS: u32 = 3;
 /// The first rules version in which an approver has a limit, cover may be retroactive, and a publish relies on its waivers.
 pub const RULES_LIMITED: u32 = 3;
+/// The first rules version in which a policy changes by two people alone: a node puts one in force only before the first cut.
+pub const RULES_TWO_PEOPLE: u32 = 3;
 
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -198,7 +198,7 @@ async fn number_of(handle: &Handle, identity: &FileIdentity, time: Time) -> Resu
         first_line_sha256: identity.first_line_sha256.clone(),
     };
     if handle.is_kafka() {
-        let body = Saying::file_registered(&file).seal(handle.node_key()).map_err(SequencerError::from)?.into_bytes();
+        let body = Saying::file_registered(&file).seal(&handle.node_key()).map_err(SequencerError::from)?.into_bytes();
         handle.submit_events(vec![Submission { header: Header::default(), body }]).await?;
     } else {
         handle.register_file(file, time).await?;

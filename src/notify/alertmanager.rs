@@ -42,6 +42,8 @@ const HELD_SECONDS_MIN: u64 = 300;
 enum Tell {
     Firing,
     Covered,
+    /// A maintenance window holds it: what was told as firing is told as ended, what was not is not told.
+    Held,
     Resolved,
 }
 
@@ -172,11 +174,20 @@ impl Worker {
         let due = latest.into_values().filter_map(|recorded| {
             let alert = &recorded.alert;
             let waiver = governance.waivers.covers(&alert.stack, &alert.engine_hash, alert.rule, now);
+            let held = governance.maintenance.holds(&alert.stack, alert.rule, now).is_some();
             let tell = match (alert.state, waiver) {
                 (AlertState::Resolved, _) => Tell::Resolved,
                 (AlertState::Firing, Some(_)) => Tell::Covered,
+                (AlertState::Firing, None) if held => Tell::Held,
                 (AlertState::Firing, None) => Tell::Firing,
             };
+            // What began and ended in a window is in the ledger and in no message.
+            let wholly_held = alert.resolved_at.is_some_and(|end| {
+                governance.maintenance.holds_through(&alert.stack, alert.rule, alert.firing_since, end)
+            });
+            if wholly_held && !self.told.contains_key(&alert.id) {
+                return None;
+            }
             let due = Due { waiver: waiver.map(str::to_owned), tell, recorded };
             self.is_due(&due, now, is_tick).then_some(due)
         });
@@ -186,6 +197,12 @@ impl Worker {
     fn is_due(&self, due: &Due, now: Time, is_tick: bool) -> bool {
         let RecordedAlert { alert, position, resolved_position } = &due.recorded;
         let is_new = *position >= self.kept.cursor || resolved_position.is_some_and(|at| at >= self.kept.cursor);
+        if due.tell == Tell::Held {
+            return match self.told.get(&alert.id) {
+                Some(told) if told.tell == Tell::Held => is_tick && is_recent(told.since, now),
+                told => told.is_some(),
+            };
+        }
         match self.told.get(&alert.id) {
             Some(told) if told.tell == due.tell => is_tick && (due.tell == Tell::Firing || is_recent(told.since, now)),
             Some(_) => true,
@@ -250,7 +267,7 @@ impl Worker {
         let held = (self.resend.as_secs() * INTERVALS_HELD).max(HELD_SECONDS_MIN);
         let ends = match due.tell {
             Tell::Firing => now.plus_seconds(i64::try_from(held).unwrap_or(i64::MAX / 2_000_000)),
-            Tell::Covered => since,
+            Tell::Covered | Tell::Held => since,
             Tell::Resolved => alert.resolved_at.unwrap_or(since),
         };
         let position = due.recorded.position;

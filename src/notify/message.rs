@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::config::{WebhookConfig, WebhookKind};
 use crate::domain::command::Command;
 use crate::domain::envelope::hex;
-use crate::domain::event::{Alert, Event};
+use crate::domain::event::{Alert, AlertState, Event};
 use crate::domain::leaf;
 use crate::domain::policy::Severity;
 use crate::domain::report::{self, Report};
@@ -30,6 +30,17 @@ pub(super) struct Message {
     pub(super) id: String,
     pub(super) position: u64,
     pub(super) body: Vec<u8>,
+}
+
+/// Whether a maintenance window holds telling of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It may be told.
+    No,
+    /// Not before this instant.
+    Until(Time),
+    /// It is told to nobody.
+    ForGood,
 }
 
 #[derive(Serialize)]
@@ -154,6 +165,27 @@ impl Selection {
             "scope_sha256": scope.map(crate::domain::command::WaiverScope::sha256),
             "decide": format!("{}/waivers", self.link),
         }))
+    }
+}
+
+/// Until when nothing is told of this entry: it is an alert in a maintenance window. An alert that is over by then, or one
+/// that ended within a window, is never told.
+pub(super) fn held(governance: &Governance, position: u64, entry: &[u8], now: Time) -> Held {
+    if governance.verdict_at(position) != Verdict::Admitted {
+        return Held::No;
+    }
+    let report = leaf::split(entry).ok().and_then(|leaf| report::read(&leaf).ok());
+    let Some(Event::Alert(alert)) = report.map(|report| report.event) else { return Held::No };
+    let (stack, rule) = (&alert.stack, alert.rule);
+    let ended = governance.alerts.get(&alert.id).and_then(|known| known.alert.resolved_at);
+    if let Some(ended) = ended
+        && governance.maintenance.holds_through(stack, rule, alert.firing_since, ended)
+    {
+        return Held::ForGood;
+    }
+    match (alert.state, governance.maintenance.holds(stack, rule, now)) {
+        (AlertState::Firing, Some((_, ends))) => Held::Until(ends),
+        _ => Held::No,
     }
 }
 

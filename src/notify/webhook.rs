@@ -11,7 +11,7 @@ use super::NotifyError;
 use super::client::{Client, Sent};
 use super::config::WebhookConfig;
 use super::kept::{DeadEnd, Keeper, Kept, Pending};
-use super::message::{Message, Selection};
+use super::message::{Held, Message, Selection, held};
 use super::schedule::{pause, retry_after};
 use super::secrets::Signer;
 use super::stop::Stop;
@@ -24,6 +24,8 @@ use crate::sequencer::Handle;
 const PENDING_MAX: usize = 1_000;
 /// Entries read at once.
 const BLOCK: u64 = 256;
+/// How often it is looked whether a maintenance window that holds a message is over: it may be ended early, or another set.
+const HELD_SECONDS: i64 = 15;
 /// How long an entry that cannot be read is left alone.
 const UNREADABLE_SECONDS: i64 = 60;
 /// How often the ledger is looked at.
@@ -122,7 +124,10 @@ impl Worker {
         }
         if let Some(message) = self.ready.pop_front() {
             let position = message.position;
-            if self.attempt(&message, 1, now) {
+            if let Some(held) = self.held(&message, now) {
+                self.kept.pending.extend(held.then(|| waiting(&message, now)));
+                self.kept.cursor = position + 1;
+            } else if self.attempt(&message, 1, now) {
                 self.kept.cursor = position + 1;
             } else {
                 self.ready.push_front(message);
@@ -163,6 +168,17 @@ impl Worker {
         true
     }
 
+    /// Whether a maintenance window holds a message: for now (true), or for good.
+    fn held(&self, message: &Message, now: Time) -> Option<bool> {
+        let entry = self.handle.shared().reader("governance")?.entry(message.position).ok()?;
+        let governance = self.handle.shared().governance();
+        match held(&governance, message.position, &entry, now) {
+            Held::No => None,
+            Held::Until(_) => Some(true),
+            Held::ForGood => Some(false),
+        }
+    }
+
     /// Tries a message again that was set aside.
     fn again(&mut self, pending: Pending, now: Time) {
         self.unkept += 1;
@@ -182,6 +198,14 @@ impl Worker {
             tracing::info!(endpoint = self.endpoint.name, position = pending.position, "notify.deselected");
             return;
         };
+        match self.held(&message, now) {
+            Some(true) => {
+                self.kept.pending.push(Pending { due: now.plus_seconds(HELD_SECONDS), ..pending });
+                return;
+            }
+            Some(false) => return,
+            None => {}
+        }
         if !self.attempt(&message, pending.attempts + 1, now) {
             self.kept.pending.push(pending);
         }
@@ -257,5 +281,16 @@ impl Worker {
         self.kept.pending.sort_by_key(|pending| pending.due);
         self.endpoint.take(&self.kept);
         self.deliveries.put(&self.endpoint);
+    }
+}
+
+/// A message set aside for as long as a maintenance window holds it.
+fn waiting(message: &Message, now: Time) -> Pending {
+    Pending {
+        id: message.id.clone(),
+        position: message.position,
+        attempts: 0,
+        due: now.plus_seconds(HELD_SECONDS),
+        error: "a maintenance window holds it".to_owned(),
     }
 }

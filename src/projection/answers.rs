@@ -4,6 +4,7 @@
 //! for). It carries `asked`, the path that asks it again, and `as_of`, so that a saved answer can be folded again by anyone.
 
 mod asked;
+mod govern;
 mod incident;
 mod incident_report;
 mod lists;
@@ -17,6 +18,10 @@ use super::slo::Slo;
 use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
+pub use govern::{
+    AuthorKeyRow, KeyStatus, KeysAnswer, MaintenanceAnswer, NodeKeyRow, PolicyAnswer, ProposalAnswer, ProposalRow,
+    WindowRow,
+};
 pub use incident::{CheckState, CheckStep, IncidentAnswer, IncidentRow, IncidentsAnswer, due_counts};
 pub use incident_report::{
     Duration, ImpactEpisode, IncidentReportAnswer, Moment, ReportAlert, ReportImpact, Statement,
@@ -116,6 +121,10 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         Asked::Incident { id } => done(view, asked, &incident::incident(view, id)?, false),
         Asked::IncidentReport { id } => done(view, asked, &incident_report::report(view, id)?, false),
         Asked::Backups { stack } => done(view, asked, &lists::backups(view, stack.as_deref()), false),
+        Asked::Policy { stack } => done(view, asked, &govern::policy(view, stack.as_deref()), false),
+        Asked::Proposal { id } => done(view, asked, &govern::proposal(view, id)?, false),
+        Asked::Maintenance { stack } => done(view, asked, &govern::maintenance(view, stack.as_deref()), false),
+        Asked::Keys => done(view, asked, &govern::keys(view), false),
         Asked::Command { id } => done(view, asked, &lists::command(view, id)?, false),
         Asked::Rejected { after, limit } => done(view, asked, &lists::rejected(view, *after, *limit), false),
     })

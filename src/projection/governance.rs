@@ -7,6 +7,7 @@
 
 mod decide;
 mod people;
+mod signatures;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,9 @@ use super::alerts::Alerts;
 use super::backups::{Backups, RecordedBackup};
 use super::ids::{Claim, IdIndex};
 use super::incidents::Incidents;
+use super::keys::Keys;
+use super::maintenance::Maintenance;
+use super::policies::Policies;
 use super::stacks::Stacks;
 use super::timeline::Timeline;
 use super::waivers::Waivers;
@@ -101,13 +105,18 @@ pub struct Governance {
     pub settings: Option<Settings>,
     /// Its leaf hash, base64.
     pub genesis: String,
-    node_keys: BTreeMap<String, [u8; 32]>,
+    /// Keys of nodes and authors.
+    pub keys: Keys,
     /// Who may do what.
     pub principals: Principals,
     /// Thresholds and limits in force.
     pub policy: Policy,
     /// Position of the entry that put it in force; none for the defaults.
     pub policy_position: Option<u64>,
+    /// Policies put forward, and what became of them.
+    pub policies: Policies,
+    /// Times in which nobody is told.
+    pub maintenance: Maintenance,
     /// Stints, manifests, gates.
     pub stacks: Stacks,
     /// Alerts of ours.
@@ -203,7 +212,8 @@ impl Governance {
         Applied { position, time, verdict, about, event, rules_version: self.rules_version() }
     }
 
-    fn rules_version(&self) -> u32 {
+    /// The rules version in force.
+    pub fn rules_version(&self) -> u32 {
         self.settings.as_ref().map_or(0, |settings| settings.rules_version)
     }
 
@@ -218,11 +228,7 @@ impl Governance {
         let verdict = match settings {
             Err(refusal) => Verdict::Refused(refusal),
             Ok(settings) => {
-                for key in &settings.node_keys {
-                    if let (Some(id), Some(bytes)) = (key.key_id(), key.public_bytes()) {
-                        self.node_keys.insert(id, bytes);
-                    }
-                }
+                self.keys.begin(&settings.node_keys);
                 let first = PrincipalEnroll {
                     name: settings.admin.name.clone(),
                     roles: [Role::Admin].into(),
@@ -240,7 +246,7 @@ impl Governance {
 
     /// The verdict over a readable entry. Claims its id where it is admitted.
     fn judge(&mut self, position: u64, time: Time, report: &Report, ids: &mut dyn IdIndex) -> Verdict {
-        if let Err(refusal) = self.check_envelope(report) {
+        if let Err(refusal) = self.check_signatures(report) {
             return Verdict::Refused(refusal);
         }
         if let Event::Command(command) = &report.event {
@@ -353,6 +359,12 @@ impl Governance {
     fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
         self.waivers.apply(position, time, &command.principal, &command.request);
         self.incidents.apply(position, time, &command.principal, &command.request, &self.timeline);
+        self.maintenance.apply(position, time, &command.principal, &command.request);
+        self.keys.apply(position, &command.principal, &command.request);
+        if let Some(policy) = self.policies.apply(position, time, &command.principal, &command.request) {
+            self.policy = policy;
+            self.policy_position = Some(position);
+        }
         match &command.request {
             Request::WaiverApprove(_) | Request::WaiverRefuse(_) | Request::WaiverRevoke(_) => {
                 self.authentications.insert(position, command.authenticated_by.clone());
@@ -401,6 +413,10 @@ impl Governance {
         if let Some(id) = request.waiver(position) {
             let stack = self.waivers.get(&id).map(|waiver| waiver.stack.clone());
             return (Some(id), stack);
+        }
+        if let Request::MaintenanceEnd(end) = request {
+            let stack = self.maintenance.get(&end.window).map(|window| window.window.stack.clone());
+            return (Some(end.window.clone()), stack);
         }
         let id = request.incident(position);
         let stack = id.as_ref().and_then(|id| self.incidents.get(id)).map(|incident| incident.stack.clone());

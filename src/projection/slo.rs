@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::policies::Policies;
 use super::stacks::Stacks;
 use super::waivers::{Said, Waivers};
 use crate::domain::command::Request;
@@ -149,6 +150,8 @@ struct Fact {
 pub struct Slo {
     stacks: Stacks,
     policy: Policy,
+    /// What was put forward, for the approval that names it.
+    policies: Policies,
     facts: VecDeque<Fact>,
     /// Waivers as of the last cut, with what was spent under them by then: the entries that say so come later.
     waivers: Waivers,
@@ -201,6 +204,30 @@ impl Slo {
         self.evaluated_through
     }
 
+    /// Judges by `policy` from here on, whatever the ledger says about policies: for a dry run.
+    pub fn suppose(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+        self.facts.retain(|fact| !Self::is_about_policy(&fact.event));
+    }
+
+    /// Whether an event changes which policy judges.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it asks about these alone")]
+    pub fn is_about_policy(event: &Event) -> bool {
+        match event {
+            Event::PolicyRevised(_) => true,
+            Event::Command(command) => matches!(
+                command.request,
+                Request::PolicyPropose(_) | Request::PolicyApprove(_) | Request::PolicyRefuse(_)
+            ),
+            _ => false,
+        }
+    }
+
+    /// Entries of `metrics-<ledger>` that are folded.
+    pub fn folded_to(&self, ledger: u32) -> u64 {
+        self.marks.back().and_then(|mark| mark.sizes.get(&ledger)).copied().unwrap_or(0)
+    }
+
     /// The last cut.
     pub fn last_cut(&self) -> Option<Time> {
         self.marks.back().map(|mark| mark.instant)
@@ -236,6 +263,9 @@ fn concerns(event: &Event) -> bool {
                     | Request::WaiverApprove(_)
                     | Request::WaiverRefuse(_)
                     | Request::WaiverRevoke(_)
+                    | Request::PolicyPropose(_)
+                    | Request::PolicyApprove(_)
+                    | Request::PolicyRefuse(_)
             )
         }
         Event::BackupRecorded(_)

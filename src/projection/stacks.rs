@@ -201,7 +201,16 @@ impl Stacks {
             | Request::IssuerDistrust(_)
             | Request::PrincipalRevoke(_)
             | Request::HoleConfirm(_)
-            | Request::PrincipalLimit(_) => {}
+            | Request::PrincipalLimit(_)
+            | Request::PolicyPropose(_)
+            | Request::PolicyApprove(_)
+            | Request::PolicyRefuse(_)
+            | Request::MaintenanceSet(_)
+            | Request::MaintenanceEnd(_)
+            | Request::KeyEnroll(_)
+            | Request::KeyConfirm(_)
+            | Request::KeyRevoke(_)
+            | Request::NodeKeyRotate(_) => {}
         }
     }
 

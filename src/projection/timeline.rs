@@ -284,5 +284,20 @@ fn request_summary(request: &Request) -> String {
         Request::HoleConfirm(hole) => {
             format!("offsets {} to {} of {} confirmed lost: {}", hole.from, hole.to, hole.ledger, hole.reason)
         }
+        Request::PolicyPropose(proposal) => {
+            format!("policy revision {} proposed: {}", proposal.policy.revision, proposal.reason)
+        }
+        Request::PolicyApprove(decision) => format!("{} approved: it is in force", decision.proposal),
+        Request::PolicyRefuse(decision) => {
+            format!("{} refused: {}", decision.proposal, decision.reason.as_deref().unwrap_or("no reason given"))
+        }
+        Request::MaintenanceSet(window) => {
+            format!("maintenance from {} to {}: {}", window.from, window.to, window.reason)
+        }
+        Request::MaintenanceEnd(end) => format!("{} ended early: {}", end.window, end.reason),
+        Request::KeyEnroll(enroll) => format!("key of {} enrolled", enroll.author),
+        Request::KeyConfirm(confirm) => format!("key {} confirmed", confirm.key_id),
+        Request::KeyRevoke(revoke) => format!("key {} revoked: {}", revoke.key_id, revoke.reason),
+        Request::NodeKeyRotate(rotate) => format!("key of node {} rotated", rotate.node),
     }
 }

@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ledger::key::LedgerKey;
 use ledger::{EntrySource, Ledger};
 
 use super::ahead::Ahead;
@@ -24,12 +23,13 @@ use super::sayings::Saying;
 use super::shared::Shared;
 use crate::domain::command::{Request, incident_id};
 use crate::domain::cut::{Cut, CutLedger};
+use crate::domain::envelope::key_id;
 use crate::domain::event::Event;
 use crate::domain::leaf::{self, Header};
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::Policy;
 use crate::domain::report::Identity;
-use crate::domain::settings::SourceSettings;
+use crate::domain::settings::{RULES_TWO_PEOPLE, SourceSettings};
 use crate::domain::time::Time;
 use crate::projection::governance::{Applied, Governance, Verdict};
 use crate::projection::slo::{Finding, Slo};
@@ -67,7 +67,6 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Core {
     data_dir: DataDir,
-    node_key: LedgerKey,
     governance: Ledger,
     metrics: BTreeMap<u32, Ledger>,
     pending: BTreeMap<u32, Pending>,
@@ -112,12 +111,11 @@ impl Core {
             metrics.iter().map(|(number, ledger)| (format!("metrics-{number}"), ledger.reader())).collect();
         readers.insert("governance".to_owned(), governance.reader());
         let snapshot_at = state.size;
-        let shared = Arc::new(Shared::new(state, slo, metrics_state, readers, Some(cache.clone())));
+        let shared = Arc::new(Shared::new(state, slo, metrics_state, readers, Some(cache.clone()), node_key));
         let ids = cache.ids();
         let unsaid = unsaid.into_iter().map(|saying| (saying.identity(), saying)).collect();
         let mut core = Self {
             data_dir,
-            node_key,
             governance,
             pending: BTreeMap::new(),
             metrics,
@@ -133,6 +131,7 @@ impl Core {
             embedded,
         };
         core.replay(&times)?;
+        core.settle_node_key()?;
         Ok(core)
     }
 
@@ -258,12 +257,30 @@ impl Core {
             self.files.see(position, &leaf.header);
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
+        if is_node_key_rotation(&applied) {
+            self.settle_node_key()?;
+        }
         if self.deferred.is_empty() && self.can_follow(&applied) {
             self.follow_on(&applied)?;
         } else if applied.verdict == Verdict::Admitted {
             self.deferred.push_back(applied.clone());
         }
         Ok(applied)
+    }
+
+    /// Signs with the key that the ledger says this node signs with. Where the entry that rotates it is durable, the new key
+    /// takes the old one's place here; a crash in between is made good at the next start, by the same step.
+    fn settle_node_key(&mut self) -> Result<(), SequencerError> {
+        let wanted = self.shared.governance().keys.of_node(self.data_dir.node()).map(str::to_owned);
+        let is_wanted = |key: &ledger::LedgerKey| wanted.as_deref() == Some(key_id(&key.public()).as_str());
+        if is_wanted(&self.shared.node_key()) {
+            return Ok(());
+        }
+        let Some(next) = self.data_dir.next_node_key()?.filter(|next| is_wanted(next)) else { return Ok(()) };
+        self.data_dir.promote_node_key()?;
+        tracing::info!(key_id = wanted, "keys.node_rotated: envelopes are signed with the new key from here on");
+        self.shared.set_node_key(next);
+        Ok(())
     }
 
     /// Whether the ledgers here have what a cut names. A node that consumes may read the cut before the records.
@@ -430,7 +447,7 @@ impl Core {
 
     /// What was derived and is not yet in the ledger, sealed.
     pub fn unsaid(&self) -> Result<Vec<String>, SequencerError> {
-        self.unsaid.iter().map(|(_, saying)| Ok(saying.seal(&self.node_key)?)).collect()
+        self.unsaid.iter().map(|(_, saying)| Ok(saying.seal(&self.shared.node_key())?)).collect()
     }
 
     /// Says what is unsaid, in this node's own order, and what that brings about (an alert opens an incident, which finds
@@ -452,7 +469,7 @@ impl Core {
         let seal = |(index, saying): (u64, &Saying)| {
             Ok(Incoming {
                 header: Header { serial: Some(first + index), ..Header::at(time) },
-                body: saying.seal(&self.node_key)?.into_bytes(),
+                body: saying.seal(&self.shared.node_key())?.into_bytes(),
             })
         };
         let items = (0..).zip(sayings).map(seal).collect::<Result<Vec<_>, SequencerError>>()?;
@@ -509,33 +526,31 @@ impl Core {
         self.follow_deferred()
     }
 
-    /// The saying that puts `policy` in force, where it is newer than what is.
+    /// The saying that puts the configured `policy` in force, where it can still be the first one. From the first cut on, or
+    /// once a policy is in force, two admins change it and the file is only compared.
     pub fn policy_saying(&self, policy: &Policy) -> Result<Option<Saying>, SequencerError> {
         let governance = self.shared.governance();
-        match governance.policy_position {
-            Some(position) if policy.revision == governance.policy.revision => {
-                if *policy == governance.policy {
-                    Ok(None)
-                } else {
-                    Err(SequencerError::PolicyConflict { revision: policy.revision, position })
-                }
-            }
-            Some(_) if policy.revision < governance.policy.revision => {
-                tracing::warn!(
-                    configured = policy.revision,
-                    in_force = governance.policy.revision,
-                    "policy.older: the configured policy is older than what is in force"
-                );
-                Ok(None)
-            }
-            None if policy.revision == 0 && *policy == Policy::default() => Ok(None),
-            Some(_) | None => Ok(Some(Saying::policy_revised(policy))),
+        if governance.rules_version() < RULES_TWO_PEOPLE {
+            return older_policy_saying(&governance, policy);
         }
+        if *policy == governance.policy || (policy.revision == 0 && *policy == Policy::default()) {
+            return Ok(None);
+        }
+        if governance.is_before_first_policy() {
+            return Ok(Some(Saying::policy_revised(policy)));
+        }
+        tracing::warn!(
+            configured = policy.revision,
+            in_force = governance.policy.revision,
+            position = governance.policy_position,
+            "policy.file_differs: the configured policy is not the one in force; two admins change it with `govledger policy propose` and `policy approve`"
+        );
+        Ok(None)
     }
 
     /// The same, sealed, for whoever produces it.
     pub fn policy_sealed(&self, policy: &Policy) -> Result<Option<String>, SequencerError> {
-        self.policy_saying(policy)?.map(|saying| Ok(saying.seal(&self.node_key)?)).transpose()
+        self.policy_saying(policy)?.map(|saying| Ok(saying.seal(&self.shared.node_key())?)).transpose()
     }
 
     /// Latest time of a record or report; none while there was neither.
@@ -567,6 +582,38 @@ impl Core {
             unsaid,
         );
         self.cache.store(&snapshot)
+    }
+}
+
+fn is_node_key_rotation(applied: &Applied) -> bool {
+    match &applied.event {
+        Some(Event::Command(command)) if applied.verdict == Verdict::Admitted => {
+            matches!(command.request, Request::NodeKeyRotate(_))
+        }
+        _ => false,
+    }
+}
+
+/// As a ledger of an older rules version has it: the higher revision wins.
+fn older_policy_saying(governance: &Governance, policy: &Policy) -> Result<Option<Saying>, SequencerError> {
+    match governance.policy_position {
+        Some(position) if policy.revision == governance.policy.revision => {
+            if *policy == governance.policy {
+                Ok(None)
+            } else {
+                Err(SequencerError::PolicyConflict { revision: policy.revision, position })
+            }
+        }
+        Some(_) if policy.revision < governance.policy.revision => {
+            tracing::warn!(
+                configured = policy.revision,
+                in_force = governance.policy.revision,
+                "policy.older: the configured policy is older than what is in force"
+            );
+            Ok(None)
+        }
+        None if policy.revision == 0 && *policy == Policy::default() => Ok(None),
+        Some(_) | None => Ok(Some(Saying::policy_revised(policy))),
     }
 }
 

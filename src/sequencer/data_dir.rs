@@ -4,6 +4,7 @@
 //! settings.json      the governance ledger's first entry; handed to further nodes
 //! node.json          this node's name; written last, so that it marks a finished `init`
 //! keys/ledger.pem    signs checkpoints      keys/node.pem   signs envelopes       (0600)
+//! keys/node.next.pem the key that a rotation under way brings; takes the place of node.pem once its entry is folded
 //! governance/ metrics-<n>/                  the ledgers
 //! blobs/             records too large for an entry, by their SHA-256
 //! cache/             sled; may be deleted at any time
@@ -26,6 +27,9 @@ use crate::domain::envelope::hex;
 use crate::domain::principal::token_sha256;
 use crate::domain::settings::{FORMAT, FirstAdmin, NodeKey, RULES_VERSION, Settings, SourceSettings};
 use crate::domain::time::Time;
+
+/// The key that is to follow the node key.
+const NEXT_NODE_KEY: &str = "keys/node.next.pem";
 
 /// A data directory that `init` has finished.
 #[derive(Debug, Clone)]
@@ -216,6 +220,30 @@ impl DataDir {
     /// The key that signs envelopes.
     pub fn node_key(&self) -> Result<LedgerKey, SequencerError> {
         LedgerKey::load(&self.root.join("keys/node.pem")).map_err(of("node key"))
+    }
+
+    /// The key that is to follow the node key, where a rotation was begun.
+    pub fn next_node_key(&self) -> Result<Option<LedgerKey>, SequencerError> {
+        let path = self.root.join(NEXT_NODE_KEY);
+        if path.exists() { LedgerKey::load(&path).map(Some).map_err(of("next node key")) } else { Ok(None) }
+    }
+
+    /// The same, made where there is none. One that an earlier attempt left serves: nobody else has it.
+    pub fn make_next_node_key(&self) -> Result<LedgerKey, SequencerError> {
+        if let Some(key) = self.next_node_key()? {
+            return Ok(key);
+        }
+        let key = LedgerKey::generate(random()?);
+        key.store(&self.root.join(NEXT_NODE_KEY)).map_err(of("next node key"))?;
+        Ok(key)
+    }
+
+    /// Puts the next node key in the place of the node key, in one step. The old one is of no use to anybody any more.
+    pub(super) fn promote_node_key(&self) -> Result<(), SequencerError> {
+        let (from, to) = (self.root.join(NEXT_NODE_KEY), self.root.join("keys/node.pem"));
+        fs::rename(&from, &to).map_err(at(&to))?;
+        let keys = self.root.join("keys");
+        fs::File::open(&keys).and_then(|directory| directory.sync_all()).map_err(at(&keys))
     }
 
     /// The verifier key of a ledger. Needs no secret.

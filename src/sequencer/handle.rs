@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ledger::key::LedgerKey;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -24,7 +26,8 @@ use super::sayings::command_event;
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::authentication::Authentication;
-use crate::domain::command::{Command, NOT_AFTER_SECONDS, Request, command_id};
+use crate::domain::command::{Command, NOT_AFTER_SECONDS, NodeKeyRotate, Request, command_id};
+use crate::domain::envelope::{hex, key_id};
 use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
 use crate::domain::metric::TimeFields;
@@ -103,7 +106,6 @@ pub struct Handle {
     bytes: Arc<Semaphore>,
     shared: Arc<Shared>,
     data_dir: Arc<DataDir>,
-    node_key: Arc<LedgerKey>,
     clock: Clock,
     times: TimeFields,
     producer: Option<Arc<dyn Producer>>,
@@ -141,13 +143,11 @@ impl Handle {
         times: TimeFields,
         producer: Option<Arc<dyn Producer>>,
     ) -> Result<Self, SequencerError> {
-        let node_key = Arc::new(data_dir.node_key()?);
         Ok(Self {
             queue: running.queue.clone(),
             bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             shared: running.shared(),
             data_dir: Arc::new(data_dir),
-            node_key,
             clock,
             times,
             producer,
@@ -283,7 +283,7 @@ impl Handle {
             authenticated_by,
             request,
         };
-        let body = command_event(&command, &self.node_key)
+        let body = command_event(&command, &self.node_key())
             .map_err(|error| Arc::new(SequencerError::from(error)))?
             .into_bytes();
         let submission =
@@ -346,9 +346,19 @@ impl Handle {
         self.ask(0, |reply| Body::Policy { policy: Box::new(policy), reply }).await
     }
 
-    /// The node key: seals what is produced.
-    pub fn node_key(&self) -> &LedgerKey {
-        &self.node_key
+    /// The node key of this moment: seals what is produced.
+    pub fn node_key(&self) -> Arc<LedgerKey> {
+        self.shared.node_key()
+    }
+
+    /// What asks for this node's key to be rotated: makes the new key, and has it sign that it is one.
+    pub fn node_key_rotation(&self) -> Result<Request, SequencerError> {
+        let next = self.data_dir.make_next_node_key()?;
+        let (node, old) = (self.data_dir.node().to_owned(), key_id(&self.node_key().public()));
+        let new = hex(&next.public());
+        let statement = NodeKeyRotate::statement(&node, &old, &new, &self.shared.governance().genesis);
+        let proof = STANDARD.encode(next.sign(statement.as_bytes()));
+        Ok(Request::NodeKeyRotate(NodeKeyRotate { node, old, new, proof }))
     }
 
     /// As [`Self::append_metrics`], for a source that can wait: a file waits while the queue is full.

@@ -28,9 +28,15 @@ pub struct PastView {
 }
 
 /// Claims made while folding, over those that the cache knows.
-struct Overlay {
+pub(super) struct Overlay {
     cached: Option<CacheIds>,
     own: MemoryIds,
+}
+
+impl Overlay {
+    pub(super) fn over(cache: Option<&Cache>) -> Self {
+        Self { cached: cache.map(Cache::ids), own: MemoryIds::default() }
+    }
 }
 
 impl IdIndex for Overlay {
@@ -73,7 +79,7 @@ pub fn fold_to(
         followed = kept.size;
         view.slo = kept.slo;
     }
-    let mut ids = Overlay { cached: cache.map(Cache::ids), own: MemoryIds::default() };
+    let mut ids = Overlay::over(cache);
     let mut records = LedgerRecords::new(sources);
     let mut failed = None;
     governance

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use ledger::key::LedgerKey;
 use ledger::{EntrySource, Reader};
 use tokio::sync::watch;
 
@@ -14,11 +15,13 @@ use super::cache::Cache;
 use super::error::{SequencerError, of};
 use super::metrics::MetricsState;
 use super::past;
+use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use crate::projection::answers::{Answer, AnswerError, Asked, View, answer};
 use crate::projection::governance::Governance;
 use crate::projection::ids::IdIndex as _;
 use crate::projection::slo::Slo;
+use crate::projection::what_if::DryRunAnswer;
 
 pub use super::past::PastView;
 
@@ -75,6 +78,7 @@ pub struct Shared {
     size: watch::Sender<u64>,
     past: Mutex<Vec<PastKept>>,
     cache: Option<Cache>,
+    node_key: RwLock<Arc<LedgerKey>>,
     /// How the writer is.
     pub status: Status,
 }
@@ -86,6 +90,7 @@ impl Shared {
         metrics: BTreeMap<u32, MetricsState>,
         readers: BTreeMap<String, Reader>,
         cache: Option<Cache>,
+        node_key: LedgerKey,
     ) -> Self {
         let (size, _) = watch::channel(governance.size);
         Self {
@@ -96,6 +101,7 @@ impl Shared {
             size,
             past: Mutex::new(Vec::new()),
             cache,
+            node_key: RwLock::new(Arc::new(node_key)),
             status: Status::default(),
         }
     }
@@ -170,6 +176,23 @@ impl Shared {
         let root = self.root_at(size)?;
         let slo = asked.needs_metrics().then_some(&past.slo);
         Ok(answer(&View { governance: &past.governance, slo, root, now: None }, asked))
+    }
+
+    /// What `policy` would have changed in the alerts of the last day.
+    pub fn dry_run(&self, policy: &Policy) -> Result<DryRunAnswer, SequencerError> {
+        let readers = self.readers();
+        let sources: BTreeMap<String, &dyn EntrySource> =
+            readers.iter().map(|(name, reader)| (name.clone(), reader as &dyn EntrySource)).collect();
+        super::dry_run::dry_run(&sources, self.cache.as_ref(), policy)
+    }
+
+    /// The key with which this node signs envelopes now.
+    pub fn node_key(&self) -> Arc<LedgerKey> {
+        Arc::clone(&self.node_key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_node_key(&self, key: LedgerKey) {
+        *self.node_key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
     }
 
     /// Whether an admitted governance entry has this identity.

@@ -67,6 +67,8 @@ pub(super) fn overview(answers: &[Value]) -> Page {
     page.heading("Waivers");
     let waiting = rows(waivers, "waivers").iter().filter(|row| row["status"] == "requested").count();
     page.raw(&format!("<p>{}</p>\n", Markup::link("/waivers", &format!("{waiting} waiting for a decision")).0));
+    page.heading("Policy");
+    page.raw(&format!("<p>{}</p>\n", Markup::link("/governing", "Policy, maintenance and keys").0));
     page.source(stacks);
     page
 }

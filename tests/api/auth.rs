@@ -73,6 +73,7 @@ fn every_role_against_every_route() {
 fn the_table_and_the_domain_agree_about_commands() {
     let scope = json!({ "rule": "latency_p95", "stack": "s", "justification": "j", "mitigation_plan": "m", "expires": "2027-01-01T00:00:00Z" });
     let decision = json!({ "waiver": "w" });
+    let policy = json!({ "proposal": "p", "policy_sha256": "h", "replaces_sha256": "h" });
     let note = json!({ "incident": "i" });
     let judgement = json!({ "stack": "s", "engine_hash": "e", "reason": "r" });
     let commands: BTreeMap<&str, (&str, Value)> = [
@@ -120,6 +121,27 @@ fn the_table_and_the_domain_agree_about_commands() {
         ("/v1/issuers/distrust", ("ledger_issuer_distrusted", json!({ "issuer": "https://id" }))),
         ("/v1/principals/{name}", ("ledger_principal_revoked", json!({ "name": "n" }))),
         ("/v1/principals/{name}/limit", ("ledger_principal_limited", json!({ "name": "n", "finance_limit_usd": "5" }))),
+        (
+            "/v1/policy/proposals",
+            ("ledger_policy_proposed", json!({ "policy": {}, "replaces_sha256": "h", "changes": [], "reason": "r" })),
+        ),
+        ("/v1/policy/proposals/{id}/approve", ("ledger_policy_approved", policy.clone())),
+        ("/v1/policy/proposals/{id}/refuse", ("ledger_policy_refused", policy)),
+        (
+            "/v1/maintenance",
+            (
+                "ledger_maintenance_set",
+                json!({ "stack": "s", "from": "2027-01-01T00:00:00Z", "to": "2027-01-01T01:00:00Z", "reason": "r" }),
+            ),
+        ),
+        ("/v1/maintenance/{id}/end", ("ledger_maintenance_ended", json!({ "window": "w", "reason": "r" }))),
+        ("/v1/keys", ("ledger_key_enrolled", json!({ "author": "a", "public_key": "00", "event_types": ["t"] }))),
+        ("/v1/keys/{id}/confirm", ("ledger_key_confirmed", json!({ "key_id": "k", "enrolled": 1 }))),
+        ("/v1/keys/{id}/revoke", ("ledger_key_revoked", json!({ "key_id": "k", "reason": "r" }))),
+        (
+            "/v1/node-key/rotate",
+            ("ledger_node_key_rotated", json!({ "node": "n", "old": "k", "new": "00", "proof": "" })),
+        ),
         ("/v1/holes", ("ledger_hole_confirmed", json!({ "ledger": "metrics-0", "from": 1, "to": 2, "reason": "r" }))),
     ]
     .into();

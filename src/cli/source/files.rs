@@ -10,8 +10,10 @@ use ledger::export::ExportReader;
 use super::{AsOf, Keys, Reply};
 use crate::cli::error::CliError;
 use crate::clock::Clock;
+use crate::domain::policy::Policy;
 use crate::projection::answers::{Asked, View, answer};
-use crate::sequencer::{Cache, DataDir, PastView, fold_to, metrics_number, size_at};
+use crate::projection::what_if::DryRunAnswer;
+use crate::sequencer::{Cache, DataDir, PastView, dry_run, fold_to, metrics_number, size_at};
 
 /// How often a cache that another reading command holds is asked for again, and how long in between.
 const CACHE_TRIES: u32 = 3;
@@ -105,6 +107,12 @@ impl Files {
     pub(crate) fn fold(&self, size: u64, with_metrics: bool) -> Result<PastView, CliError> {
         let sources = self.ledgers.iter().map(|(name, source)| (name.clone(), source.as_ref())).collect();
         Ok(fold_to(&sources, self.cache.as_ref(), size, with_metrics)?)
+    }
+
+    /// What a policy would have changed in the alerts of the last day.
+    pub(crate) fn dry_run(&self, policy: &Policy) -> Result<DryRunAnswer, CliError> {
+        let sources = self.ledgers.iter().map(|(name, source)| (name.clone(), source.as_ref())).collect();
+        Ok(dry_run(&sources, self.cache.as_ref(), policy)?)
     }
 
     /// Answers a question.

@@ -1,6 +1,6 @@
 //! What a document may hold. The first fault is named with its field and value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
@@ -16,6 +16,22 @@ const HOLD_SECONDS_MAX: u32 = 86_400;
 const MIN_SAMPLES_MAX: u64 = 1_000_000;
 /// Decimal places that money is summed with.
 const COST_DECIMALS_MAX: u32 = 18;
+
+/// More event types than this is a generated file gone wrong.
+const SIGNATURES_MAX: usize = 100;
+
+/// Types whose signature may be demanded: those that somebody reports, and not those that the service says itself.
+pub(super) fn check_signatures(types: &BTreeSet<String>) -> Result<(), PolicyError> {
+    if types.len() > SIGNATURES_MAX {
+        return Err(field_error("required_signatures", types.len(), "at most 100 event types"));
+    }
+    let is_own =
+        |name: &&String| name.is_empty() || name.starts_with("ledger_") || crate::domain::command::is_command(name);
+    match types.iter().find(is_own) {
+        Some(name) => Err(field_error("required_signatures", format!("{name:?}"), "an event type that authors report")),
+        None => Ok(()),
+    }
+}
 
 /// What can only be seen in the override itself: a threshold on a rule that has none.
 pub(super) fn check_rules(path: &str, rules: &BTreeMap<Rule, RuleOverride>) -> Result<(), PolicyError> {

@@ -46,7 +46,8 @@ struct Said {
 #[derive(Debug)]
 struct UnderWay {
     instant: Time,
-    sealed: String,
+    /// Sealed anew each time: the node's key may have been rotated in between.
+    saying: Saying,
     said: Said,
 }
 
@@ -101,7 +102,7 @@ impl Speaker {
                 if under_way.said.is_due() {
                     tracing::warn!(instant = %under_way.instant, "cut.again: it was not read back; is the broker's clock far behind?");
                     under_way.said = under_way.said.again();
-                    let sealed = under_way.sealed.clone();
+                    let sealed = under_way.saying.seal(&self.handle.node_key())?;
                     self.produce(vec![sealed]).await?;
                 }
                 return Ok(());
@@ -136,10 +137,11 @@ impl Speaker {
         if !cut.missing.is_empty() {
             tracing::warn!(instant = %cut.instant, missing = ?cut.missing, "cut.missing: partitions that cannot be read keep their last size");
         }
-        let sealed = Saying::cut(&cut).seal(self.handle.node_key())?;
-        self.produce(vec![sealed.clone()]).await?;
+        let saying = Saying::cut(&cut);
+        let sealed = saying.seal(&self.handle.node_key())?;
+        self.produce(vec![sealed]).await?;
         self.draft = None;
-        self.under_way = Some(UnderWay { instant: cut.instant, sealed, said: Said::now() });
+        self.under_way = Some(UnderWay { instant: cut.instant, saying, said: Said::now() });
         Ok(())
     }
 

@@ -92,6 +92,23 @@ pub enum Asked {
         /// Of this stack alone.
         stack: Option<String>,
     },
+    /// The policy in force, and what was put forward.
+    Policy {
+        /// As it applies to this stack.
+        stack: Option<String>,
+    },
+    /// One policy that was put forward.
+    Proposal {
+        /// Its id.
+        id: String,
+    },
+    /// Maintenance windows.
+    Maintenance {
+        /// On this stack alone.
+        stack: Option<String>,
+    },
+    /// Keys of authors and nodes.
+    Keys,
     /// How a command ended.
     Command {
         /// Its id.
@@ -152,6 +169,10 @@ impl Asked {
             Self::Incident { id } => format!("/v1/incidents/{}", encode(id)),
             Self::IncidentReport { id } => format!("/v1/incidents/{}/report", encode(id)),
             Self::Backups { stack } => format!("/v1/backups{}", query(&[("stack", stack.as_deref())])),
+            Self::Policy { stack } => format!("/v1/policy{}", query(&[("stack", stack.as_deref())])),
+            Self::Proposal { id } => format!("/v1/policy/proposals/{}", encode(id)),
+            Self::Maintenance { stack } => format!("/v1/maintenance{}", query(&[("stack", stack.as_deref())])),
+            Self::Keys => "/v1/keys".to_owned(),
             Self::Command { id } => format!("/v1/commands/{}", encode(id)),
             Self::Rejected { after, limit } => {
                 let after = after.map(|after| after.to_string());
@@ -216,6 +237,10 @@ impl Asked {
             ["incidents", id] => Self::Incident { id: owned(id) },
             ["incidents", id, "report"] => Self::IncidentReport { id: owned(id) },
             ["backups"] => Self::Backups { stack: get("stack") },
+            ["policy"] => Self::Policy { stack: get("stack") },
+            ["policy", "proposals", id] => Self::Proposal { id: owned(id) },
+            ["maintenance"] => Self::Maintenance { stack: get("stack") },
+            ["keys"] => Self::Keys,
             ["commands", id] => Self::Command { id: owned(id) },
             ["rejected"] => {
                 let limit = number("limit")?.map_or(REJECTED_LIMIT, |limit| {

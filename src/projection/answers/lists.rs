@@ -80,6 +80,9 @@ pub struct OurAlert {
     /// Of `cost_per_request`: what the requests of the window cost at firing, and how many of them carry no price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<AlertCost>,
+    /// The maintenance window in which it fired, or that holds telling of it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<String>,
     /// What a request for a waiver may ask for, by what the ledger knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<WaiverProposal>,
@@ -141,6 +144,12 @@ pub(super) fn alerts(view: &View<'_>, stack: Option<&str>, state: Option<AlertSt
 fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
     let alert = recorded.alert;
     let proposal = (alert.state == AlertState::Firing).then(|| proposal(view, &alert));
+    let maintenance = &view.governance.maintenance;
+    let in_window = maintenance.holds(&alert.stack, alert.rule, alert.firing_since).or_else(|| {
+        let is_firing = alert.state == AlertState::Firing;
+        is_firing.then(|| maintenance.holds(&alert.stack, alert.rule, view.governance.time)).flatten()
+    });
+    let in_window = in_window.map(|(id, _)| id.to_owned());
     let covered_now = (alert.state == AlertState::Firing).then(|| {
         view.governance
             .waivers
@@ -173,6 +182,7 @@ fn ours(view: &View<'_>, recorded: RecordedAlert) -> OurAlert {
         covered_by: covered_now.unwrap_or(alert.covered_by),
         covered_retroactively_by,
         cost: alert.cost,
+        maintenance: in_window,
         proposal,
     }
 }

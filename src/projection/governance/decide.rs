@@ -7,43 +7,22 @@
 
 use rust_decimal::Decimal;
 
+use super::super::policies::InForce;
 use super::Governance;
 use crate::domain::command::{Command, Request};
 use crate::domain::cut::{CUT_AHEAD_SECONDS_MAX, CUT_SECONDS};
 use crate::domain::event::Event;
 use crate::domain::refusal::{Code, Refusal};
-use crate::domain::report::Report;
-use crate::domain::settings::RULES_LIMITED;
+use crate::domain::settings::{RULES_LIMITED, RULES_TWO_PEOPLE};
 use crate::domain::time::Time;
 use crate::projection::waivers::{Decider, Limit};
 
 impl Governance {
-    /// An envelope must be signed by a key enrolled here, and every signature by a known key must hold.
-    pub(super) fn check_envelope(&self, report: &Report) -> Result<(), Refusal> {
-        let Some(envelope) = &report.envelope else { return Ok(()) };
-        let mut verified = false;
-        for (keyid, signature) in &envelope.signatures {
-            let Some(public) = self.node_keys.get(keyid) else { continue };
-            if !envelope.verifies(signature, public) {
-                return Err(Refusal::new(
-                    Code::BadSignature,
-                    "signatures.sig".to_owned(),
-                    format!("the signature by key {keyid} does not verify"),
-                ));
-            }
-            verified = true;
-        }
-        if verified {
-            return Ok(());
-        }
-        let keyids: Vec<&str> = envelope.signatures.iter().map(|(keyid, _)| keyid.as_str()).collect();
-        Err(Refusal::new(Code::UnknownKey, "signatures.keyid".to_owned(), format!("no enrolled key among {keyids:?}")))
-    }
-
     /// What the service says must fit what was said before.
     pub(super) fn check_saying(&self, time: Time, event: &Event) -> Result<(), Refusal> {
         match event {
             Event::Cut(cut) => self.check_cut(time, cut.instant),
+            Event::PolicyRevised(_) if self.rules_version() >= RULES_TWO_PEOPLE => self.check_first_policy(),
             Event::PolicyRevised(policy) => {
                 if policy.revision > self.policy.revision || self.policy_position.is_none() {
                     return Ok(());
@@ -64,6 +43,21 @@ impl Governance {
             },
             _ => Ok(()),
         }
+    }
+
+    /// A node puts a policy in force by itself only where nothing was judged yet; from then on it takes two people.
+    fn check_first_policy(&self) -> Result<(), Refusal> {
+        if self.is_before_first_policy() {
+            return Ok(());
+        }
+        let detail =
+            "a policy is in force or a cut was judged: two admins change it, by `policy propose` and `policy approve`";
+        Err(refusal_by(Code::CommandRefused, "revision", detail.to_owned(), self.policy_position))
+    }
+
+    /// Whether the configured policy can still be put in force as the first one.
+    pub fn is_before_first_policy(&self) -> bool {
+        self.policy_position.is_none() && self.last_cut.is_none()
     }
 
     fn check_cut(&self, time: Time, instant: Time) -> Result<(), Refusal> {
@@ -119,6 +113,10 @@ impl Governance {
         self.waivers.decide(decider, time, &command.request)?;
         self.decide_limit(&command.request)?;
         self.incidents.decide(time, self.policy.require_incident_report, &command.request)?;
+        let in_force = InForce { policy: &self.policy, position: self.policy_position };
+        self.policies.decide(&command.principal, in_force, &command.request)?;
+        self.maintenance.decide(time, &command.request)?;
+        self.keys.decide(&command.principal, &self.genesis, &command.request)?;
         self.decide_engine(&command.request)?;
         self.decide_principal(time, &command.request)
     }

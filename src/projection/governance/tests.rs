@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+mod govern;
+
 use super::*;
 use crate::domain::command::{Command, NOT_AFTER_SECONDS, PrincipalLimit, WaiverDecision, WaiverScope, command_id};
 use crate::domain::envelope::{hex, seal};

@@ -119,6 +119,10 @@ impl Slo {
             }
             if let Event::Command(command) = &fact.event {
                 self.waivers.apply(fact.position, fact.time, &command.principal, &command.request);
+                let (position, time) = (fact.position, fact.time);
+                if let Some(policy) = self.policies.apply(position, time, &command.principal, &command.request) {
+                    self.policy = policy;
+                }
             }
             if matches!(fact.event, Event::WaiverReported { .. }) {
                 self.waivers.say(fact.position, fact.stack.as_deref(), &fact.event);
