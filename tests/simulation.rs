@@ -13,6 +13,8 @@ mod life;
 mod model;
 #[path = "simulation/node.rs"]
 mod node;
+#[path = "simulation/past.rs"]
+mod past;
 #[path = "simulation/stopped.rs"]
 mod stopped;
 

@@ -6,6 +6,7 @@
 mod append;
 mod baseline;
 mod intake;
+mod memory;
 mod reads;
 mod report;
 mod traffic;
@@ -46,11 +47,13 @@ pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
     said("single appends");
     append::measure(&node, &traffic, &scratch.0, &mut report)?;
     let data = node.stop()?;
-    report.memory();
     said("rebuild");
     reads::rebuild(&data, intake_rate, &mut report)?;
     said("verify");
     reads::verify(&data, &mut report)?;
+    std::fs::remove_dir_all(&data).map_err(file_error(&data))?;
+    said("memory");
+    memory::measure(&traffic, &scratch.0, &mut report)?;
     drop(scratch);
     report.print(options.json, bench.markdown);
     Ok(Exit::Fine)

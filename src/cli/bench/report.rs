@@ -68,16 +68,6 @@ impl Report {
         });
     }
 
-    /// The peak of this process so far.
-    pub(super) fn memory(&mut self) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-        if let Some(kib) = kib {
-            self.at_most("peak memory, the traffic's generator included", kib / 1024.0, "MiB", Some(300.0));
-        }
-    }
-
     /// Prints a table, JSON, or what docs/BENCHMARKS.md holds.
     pub(super) fn print(&self, as_json: bool, as_markdown: bool) {
         let machine = machine();
