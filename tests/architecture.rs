@@ -38,7 +38,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
 ];
 
 /// All that `ledger` may depend on.
-const LEDGER_DEPENDENCIES: [&str; 5] = ["base64", "crc32c", "ed25519-dalek", "sha2", "thiserror"];
+const LEDGER_DEPENDENCIES: [&str; 6] = ["base64", "crc32c", "ed25519-dalek", "sha2", "thiserror", "zstd"];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
     if path.is_dir() {

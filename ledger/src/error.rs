@@ -234,6 +234,19 @@ pub enum DamageKind {
     /// A blob whose bytes do not hash to its name.
     #[error("the bytes do not hash to the name")]
     Blob,
+    /// The table at the end of a sealed segment is not valid.
+    #[error("the block table of the sealed segment is not valid")]
+    BlockTable,
+    /// A block of a sealed segment is not what was written, or does not hold what the table says.
+    #[error("block {block} of the sealed segment (positions {from} to {to}) is not valid")]
+    SealedBlock {
+        /// Its number.
+        block: u64,
+        /// The first position in it.
+        from: u64,
+        /// One past the last position in it.
+        to: u64,
+    },
 }
 
 impl Damage {
@@ -256,6 +269,11 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
-        self.map_err(|source| Error::Io { action, path: path.into(), source })
+        // What a sealed segment found wrong with its bytes is damage, and comes through the seam of the disk as
+        // an error like any other.
+        self.map_err(|source| match source.downcast::<Damage>() {
+            Ok(damage) => Error::Damage(Box::new(damage)),
+            Err(source) => Error::Io { action, path: path.into(), source },
+        })
     }
 }

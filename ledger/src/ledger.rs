@@ -8,7 +8,7 @@
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     note::{VerifierKey, check_name},
     reader::{Reader, Shared},
     recovery::{HeadState, Recovery, recover},
+    seal::{Progress, Sealer},
 };
 
 /// Batches up to this size are put together in memory and written with one call; of larger ones each chunk
@@ -37,11 +38,14 @@ pub struct Options {
     /// larger by itself makes a larger segment). A start reads the last segment whole: 64 MiB take a
     /// fraction of a second.
     pub segment_bytes_max: u64,
+    /// A sealed segment is compressed in blocks of so many bytes, each at most 1 MiB: a larger one compresses
+    /// better, and a single read decompresses one whole.
+    pub sealed_block_bytes: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20 }
+        Self { segment_bytes_max: 64 << 20, sealed_block_bytes: 64 << 10 }
     }
 }
 
@@ -72,8 +76,9 @@ pub struct Ledger {
     poison: Option<String>,
     /// Room in which small batches and checkpoint frames are put together.
     scratch: Vec<u8>,
-    /// Never read: the lock is held as long as the file is open.
-    _lock: Arc<dyn DiskFile>,
+    sealing: Arc<Mutex<Progress>>,
+    /// The lock is held as long as the file is open.
+    lock: Arc<dyn DiskFile>,
 }
 
 impl Ledger {
@@ -139,7 +144,8 @@ impl Ledger {
             shared,
             poison: None,
             scratch: Vec::new(),
-            _lock: lock,
+            sealing: Arc::default(),
+            lock,
         };
         ledger.write_head()?;
         Ok((ledger, found.report))
@@ -302,6 +308,12 @@ impl Ledger {
     /// The error that stopped the writer, if one did.
     pub fn poison(&self) -> Option<&str> {
         self.poison.as_deref()
+    }
+
+    /// A handle that seals the segments before the last, on whatever thread it is given to.
+    pub fn sealer(&self) -> Sealer {
+        let (shared, progress) = (Arc::clone(&self.shared), Arc::clone(&self.sealing));
+        Sealer::new(shared, progress, self.options.sealed_block_bytes, Arc::clone(&self.lock))
     }
 
     /// A reader that follows this writer.

@@ -15,6 +15,8 @@
 
 pub mod blob;
 mod block;
+mod block_table;
+mod blocks;
 pub mod checkpoint;
 mod create;
 mod derived;
@@ -33,6 +35,8 @@ mod reader;
 mod recovery;
 mod scan;
 mod scanner;
+mod seal;
+mod sealed;
 mod source;
 pub mod tile;
 mod tiles;
@@ -49,6 +53,7 @@ pub use ledger::{Ledger, Options};
 pub use note::VerifierKey;
 pub use reader::Reader;
 pub use recovery::{HeadState, Recovery};
+pub use seal::{SealedSegment, Sealer};
 pub use source::{EntrySource, Visit};
 pub use tile::TilePath;
 

@@ -16,16 +16,17 @@ use std::{
 };
 
 use crate::{
+    blocks::Blocks,
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, INDEX_STEP, TreeView},
-    disk::{Access, Disk, DiskFile, OsDisk},
+    disk::{Access, Disk, OsDisk},
     entries::Entries,
     error::{Damage, DamageKind, Error, IoContext as _},
     frame::FrameKind,
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, check_is_ledger, head_path, header_damage, list_segments, open_segment,
-        segment_path, segments_dir, tree_dir,
+        SEGMENT_DATA_AT, Segment, check_identity, check_is_ledger, find_segment, head_path, list_segments,
+        segments_dir, tree_dir,
     },
     note::VerifierKey,
     recovery::{Head, read_head},
@@ -53,10 +54,19 @@ pub(crate) struct Shared {
     key: VerifierKey,
     files: Arc<DerivedFiles>,
     cache: TileCache,
-    open: Mutex<BTreeMap<u64, Arc<dyn DiskFile>>>,
+    blocks: Arc<Blocks>,
+    open: Mutex<OpenSegments>,
     state: RwLock<Arc<State>>,
     /// Whether a writer in this process tells what is durable.
     is_attached: bool,
+}
+
+/// Segments kept open.
+#[derive(Debug, Default)]
+struct OpenSegments {
+    by_first: BTreeMap<u64, Arc<Segment>>,
+    /// Counts the segments that were sealed, so that one opened before is not kept after.
+    sealed: u64,
 }
 
 #[derive(Debug)]
@@ -80,6 +90,7 @@ impl Shared {
             key,
             files,
             cache: TileCache::default(),
+            blocks: Arc::default(),
             open: Mutex::default(),
             state: RwLock::new(Arc::new(State { checkpoint, segments })),
             is_attached: true,
@@ -100,19 +111,52 @@ impl Shared {
         TreeView { files: &self.files, cache: &self.cache, size }
     }
 
-    fn segment(&self, first: u64) -> Result<Arc<dyn DiskFile>, Error> {
+    fn segment(&self, first: u64) -> Result<Arc<Segment>, Error> {
         let held = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = held().get(&first) {
-            return Ok(Arc::clone(file));
-        }
-        let (file, header) = open_segment(self.disk.as_ref(), &self.dir, first, Access::Read)?;
-        header.ok_or_else(|| header_damage(&self.dir, first))?;
+        let sealed = {
+            let held = held();
+            if let Some(segment) = held.by_first.get(&first) {
+                return Ok(Arc::clone(segment));
+            }
+            held.sealed
+        };
+        let segment = Arc::new(find_segment(self.disk.as_ref(), &self.dir, first, &self.blocks)?);
+        segment.valid_header(first)?;
         let mut held = held();
-        if held.len() >= FILES_MAX {
-            held.pop_first();
+        if held.sealed == sealed {
+            if held.by_first.len() >= FILES_MAX {
+                held.by_first.pop_first();
+            }
+            held.by_first.insert(first, Arc::clone(&segment));
         }
-        held.insert(first, Arc::clone(&file));
-        Ok(file)
+        Ok(segment)
+    }
+
+    /// Lets go of a segment's file, which was removed: as long as it is open its space is not given back.
+    pub(crate) fn forget_segment(&self, first: u64) {
+        let mut held = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        held.sealed += 1;
+        // Closed when the lock is given back.
+        let segment = held.by_first.remove(&first);
+        drop(held);
+        drop(segment);
+    }
+
+    /// The first positions of all segments with anything durable in them.
+    pub(crate) fn segments(&self) -> Arc<[u64]> {
+        Arc::clone(&self.state().segments)
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn key(&self) -> &VerifierKey {
+        &self.key
     }
 }
 
@@ -136,8 +180,7 @@ impl Reader {
     /// [`Reader::open`] on a disk of the caller's.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
         check_is_ledger(disk.as_ref(), dir)?;
-        let (_, header) = open_segment(disk.as_ref(), dir, 0, Access::Read)?;
-        let header = header.ok_or_else(|| header_damage(dir, 0))?;
+        let header = find_segment(disk.as_ref(), dir, 0, &Arc::default())?.valid_header(0)?;
         check_identity(dir, &header, key)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Read));
         let mut shared = Shared::attached(disk, dir, key.clone(), files, header.checkpoint, Arc::new([0]));
@@ -269,14 +312,15 @@ impl Reader {
             let kind = DamageKind::SegmentMissing { position: range.start };
             return Err(Damage::error(segments_dir(dir), 0, kind));
         };
-        let path = segment_path(dir, first);
+        let segment = self.shared.segment(first)?;
+        let path = &segment.path;
         let (mut position, offset) = self.start_of(first, range.start)?;
         let is_short = range.end - range.start <= INDEX_STEP;
         let read_bytes = if is_short { ENTRY_READ_BYTES } else { SCAN_READ_BYTES };
-        let mut scanner = Scanner::new(self.shared.segment(first)?, offset, read_bytes);
+        let mut scanner = Scanner::new(Arc::clone(&segment.file), offset, read_bytes);
         loop {
             let offset = scanner.offset();
-            match scanner.next().at("read", &path)? {
+            match scanner.next().at("read", path)? {
                 Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
                     // One leaf compared shows that the index led to the right place; from there on the
                     // frames follow each other.

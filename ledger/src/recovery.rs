@@ -10,6 +10,10 @@
 //!
 //! Anything else is damage, is left as it is, and opens nothing.
 //!
+//! A last segment is never sealed, so a sealed one says that there was another after it. Sealing that the writer's
+//! end interrupted left a file of no account, which is removed, or both forms of a segment, which both stay: the
+//! raw one counts, and the next sealing puts the other anew (see `seal`).
+//!
 //! The last batch may be pages that a failed sync left clean in memory and that never reached the disk. So
 //! it is written and synced again, always, before it is trusted.
 
@@ -17,6 +21,7 @@ use std::{io, path::Path, sync::Arc};
 
 use crate::{
     block::{BLOCK_BYTES, Block, HEAD_MAGIC, SEGMENT_MAGIC},
+    blocks::Blocks,
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, DerivedWriter, TreeView},
     disk::{Access, Disk, DiskFile, parent, read_file},
@@ -24,13 +29,14 @@ use crate::{
     frame::FrameKind,
     hash::Hash,
     layout::{
-        SEGMENT_DATA_AT, check_identity, head_path, header_damage, list_segments, open_segment, segment_path,
-        segments_dir,
+        SEGMENT_DATA_AT, check_identity, find_segment, head_path, header_damage, is_sealing, list_segments,
+        read_header, sealed_path, segment_path, segments_dir,
     },
     ledger::OpenSegment,
     note::VerifierKey,
     scan::{SCAN_READ_BYTES, Scanned, fault_damage, scan},
     scanner::{Scan, Scanner, find_checkpoint},
+    sealed::SealedFile,
     tiles::TileCache,
     tree,
 };
@@ -54,6 +60,8 @@ pub struct Recovery {
     pub tree_rebuilt: bool,
     /// Whether a segment that was begun and never used was removed.
     pub empty_segment_removed: bool,
+    /// Files of a sealing that was interrupted, removed.
+    pub sealings_removed: u64,
     /// What the head file said.
     pub head: HeadState,
 }
@@ -112,13 +120,14 @@ pub(crate) fn recover(
         Some(derived) => (derived, false),
         None => (rebuild(disk.as_ref(), dir, files, &last)?, true),
     };
-    let scanned = scan(dir, last.first, &last.file, &mut derived)?;
+    let scanned = scan(&segment_path(dir, last.first), &last.file, &mut derived)?;
     let checkpoint = last_checkpoint(dir, &last, &scanned, key, &derived)?;
     derived.flush()?;
     check_head(dir, head.as_ref(), &checkpoint, &scanned, files)?;
     let tail_bytes_cut = cut_tail(dir, &last, &scanned, key, checkpoint.size())?;
     let suspect_bytes_rewritten = rewrite_suspect(disk.as_ref(), dir, &last, &scanned)?;
     derived.cut()?;
+    let sealings_removed = remove_sealings(disk.as_ref(), dir)?;
     let size = checkpoint.size();
     let report = Recovery {
         size,
@@ -129,6 +138,7 @@ pub(crate) fn recover(
         suspect_bytes_rewritten,
         tree_rebuilt,
         empty_segment_removed: last.empty_segment_removed,
+        sealings_removed,
         head: match head {
             Head::Block(block) if block.checkpoint.size() == size => HeadState::Agrees,
             Head::Block(block) => HeadState::Behind { size: block.checkpoint.size() },
@@ -181,23 +191,57 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
         let Some(&first) = segments.last() else {
             return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
         };
-        let (file, header) = open_segment(disk, dir, first, Access::Write)?;
         let path = segment_path(dir, first);
+        let file = match disk.open(&path, Access::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(sealed_is_last(disk, dir, first)),
+            Err(error) => return Err(error).at("open", path),
+        };
+        let header = read_header(file.as_ref(), first).at("read", &path)?;
         if let Some(header) = header {
             return Ok(Last { segments, first, file, header, empty_segment_removed });
         }
         // A header is synced before anything is written after it. So without anything after it, it was
-        // being written when the writer stopped; with anything, it was valid once.
+        // being written when the writer stopped; with anything, it was valid once. So it was where the segment
+        // before it is sealed, which no last one ever was.
         let len = file.len().at("examine", &path)?;
-        let is_used = len > SEGMENT_DATA_AT || head.is_some_and(|head| head.segment == first);
+        let before = segments.iter().rev().nth(1).map(|before| sealed_path(dir, *before));
+        let is_sealed = match before {
+            Some(before) => disk.stat(&before).at("examine", &before)?.is_some(),
+            None => false,
+        };
+        let is_used = is_sealed || len > SEGMENT_DATA_AT || head.is_some_and(|head| head.segment == first);
         if is_used || segments.len() == 1 || empty_segment_removed {
-            return Err(header_damage(dir, first));
+            return Err(header_damage(&path));
         }
         disk.remove_file(&path).at("remove", &path)?;
         disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
         segments.pop();
         empty_segment_removed = true;
     }
+}
+
+/// What is wrong where the last segment is a sealed one: there was another.
+pub(crate) fn sealed_is_last(disk: &dyn Disk, dir: &Path, first: u64) -> Error {
+    match SealedFile::open(disk, &sealed_path(dir, first), first, &Arc::default()) {
+        Ok(sealed) => {
+            let kind = DamageKind::SegmentMissing { position: sealed.table().end_position() };
+            Damage::error(segments_dir(dir), 0, kind)
+        }
+        Err(error) => error,
+    }
+}
+
+/// Removes what an interrupted sealing left. It is not made durable: what comes back is removed again.
+fn remove_sealings(disk: &dyn Disk, dir: &Path) -> Result<u64, Error> {
+    let segments = segments_dir(dir);
+    let mut removed = 0;
+    for name in disk.list(&segments).at("list", &segments)?.iter().filter(|name| is_sealing(name)) {
+        let path = segments.join(name);
+        disk.remove_file(&path).at("remove", &path)?;
+        removed += 1;
+    }
+    Ok(removed)
 }
 
 /// Takes up tree and index at the last segment's first position, if they lead to the root signed there.
@@ -210,21 +254,22 @@ fn resume(files: &Arc<DerivedFiles>, last: &Last) -> Option<DerivedWriter> {
 /// Makes tree and index again from all segments before the last.
 fn rebuild(disk: &dyn Disk, dir: &Path, files: &Arc<DerivedFiles>, last: &Last) -> Result<DerivedWriter, Error> {
     let mut derived = DerivedWriter::resume(Arc::clone(files), 0)?;
+    let blocks = Arc::<Blocks>::default();
     for &first in last.segments.iter().take_while(|first| **first != last.first) {
         let at = derived.frontier().size();
         if first != at {
             return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: at }));
         }
-        let (file, header) = open_segment(disk, dir, first, Access::Read)?;
-        let header = header.ok_or_else(|| header_damage(dir, first))?;
-        check_root(dir, first, 0, &header.checkpoint, &derived)?;
-        let scanned = scan(dir, first, &file, &mut derived)?;
+        let segment = find_segment(disk, dir, first, &blocks)?;
+        let header = segment.valid_header(first)?;
+        check_root(&segment.path, 0, &header.checkpoint, &derived)?;
+        let scanned = scan(&segment.path, &segment.file, &mut derived)?;
         // Only the last segment can end in anything but a checkpoint frame.
         if scanned.fault.is_some() || scanned.tail_entries > 0 {
-            return Err(fault_damage(dir, first, &scanned, derived.frontier().size()));
+            return Err(fault_damage(&segment.path, &scanned, derived.frontier().size()));
         }
     }
-    check_root(dir, last.first, 0, &last.header.checkpoint, &derived)?;
+    check_root(&segment_path(dir, last.first), 0, &last.header.checkpoint, &derived)?;
     Ok(derived)
 }
 
@@ -247,17 +292,11 @@ fn last_checkpoint(
         let kind = DamageKind::Checkpoint { position, why };
         Damage::error(segment_path(dir, last.first), scanned.batch.end, kind)
     })?;
-    check_root(dir, last.first, scanned.batch.end, &checkpoint, derived)?;
+    check_root(&segment_path(dir, last.first), scanned.batch.end, &checkpoint, derived)?;
     Ok(checkpoint)
 }
 
-fn check_root(
-    dir: &Path,
-    first: u64,
-    offset: u64,
-    checkpoint: &SignedCheckpoint,
-    derived: &DerivedWriter,
-) -> Result<(), Error> {
+fn check_root(path: &Path, offset: u64, checkpoint: &SignedCheckpoint, derived: &DerivedWriter) -> Result<(), Error> {
     let frontier = derived.frontier();
     let (size, computed) = (frontier.size(), frontier.root());
     let kind = if checkpoint.size() != size {
@@ -267,7 +306,7 @@ fn check_root(
     } else {
         return Ok(());
     };
-    Err(Damage::error(segment_path(dir, first), offset, kind))
+    Err(Damage::error(path, offset, kind))
 }
 
 /// The ledger must be at least what the head file says was durable, and have the root signed then.
@@ -308,7 +347,7 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey, size:
         let mut bytes = vec![0; rest];
         last.file.read_exact_at(&mut bytes, offset).at("read", &path)?;
         if was_durable(&bytes, key) {
-            return Err(fault_damage(dir, last.first, scanned, size));
+            return Err(fault_damage(&path, scanned, size));
         }
     }
     last.file.set_len(scanned.batch.end).at("cut", &path)?;

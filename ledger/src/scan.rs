@@ -11,7 +11,7 @@ use crate::{
     error::{Damage, Error, IoContext as _},
     frame::FrameKind,
     hash::Hash,
-    layout::{SEGMENT_DATA_AT, segment_path},
+    layout::SEGMENT_DATA_AT,
     scanner::{Fault, Scan, Scanner},
 };
 
@@ -31,19 +31,13 @@ pub(crate) struct Scanned {
 }
 
 /// Reads a segment and takes each closed batch into tree and index.
-pub(crate) fn scan(
-    dir: &Path,
-    first: u64,
-    file: &Arc<dyn DiskFile>,
-    derived: &mut DerivedWriter,
-) -> Result<Scanned, Error> {
-    let path = segment_path(dir, first);
+pub(crate) fn scan(path: &Path, file: &Arc<dyn DiskFile>, derived: &mut DerivedWriter) -> Result<Scanned, Error> {
     let mut scanner = Scanner::new(Arc::clone(file), SEGMENT_DATA_AT, SCAN_READ_BYTES);
     let mut batch: Vec<(Hash, u64)> = Vec::new();
     let mut found = Scanned { batch: SEGMENT_DATA_AT..SEGMENT_DATA_AT, checkpoint: None, tail_entries: 0, fault: None };
     loop {
         let offset = scanner.offset();
-        match scanner.next().at("read", &path)? {
+        match scanner.next().at("read", path)? {
             Scan::Frame(frame) if frame.kind == FrameKind::Entry => {
                 batch.push((frame.leaf(), frame.offset));
             }
@@ -69,8 +63,8 @@ pub(crate) fn scan(
 }
 
 /// The damage that a fault is where no torn write can be the reason.
-pub(crate) fn fault_damage(dir: &Path, first: u64, scanned: &Scanned, size: u64) -> Error {
+pub(crate) fn fault_damage(path: &Path, scanned: &Scanned, size: u64) -> Error {
     let position = size + scanned.tail_entries;
     let (offset, fault) = scanned.fault.unwrap_or((scanned.batch.end, Fault::Short));
-    Damage::error(segment_path(dir, first), offset, fault.kind(position))
+    Damage::error(path, offset, fault.kind(position))
 }

@@ -18,23 +18,23 @@ pub(crate) struct Frame<'a> {
     /// Where it starts in the file.
     pub(crate) offset: u64,
     pub(crate) kind: FrameKind,
-    /// Type and payload: for an entry, what the leaf hash is taken of.
-    typed: &'a [u8],
+    /// All of it.
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
     pub(crate) fn payload(&self) -> &'a [u8] {
-        &self.typed[1..]
+        &self.bytes[FRAME_HEAD_BYTES..]
     }
 
-    /// The leaf hash of an entry.
+    /// The leaf hash of an entry: that of type and payload.
     pub(crate) fn leaf(&self) -> Hash {
-        Hash::of(self.typed)
+        Hash::of(&self.bytes[TYPE_AT..])
     }
 
     /// Where the next frame starts.
     pub(crate) fn end(&self) -> u64 {
-        self.offset + (TYPE_AT + self.typed.len()) as u64
+        self.offset + self.bytes.len() as u64
     }
 }
 
@@ -115,7 +115,7 @@ impl Scanner {
         }
         let offset = self.base + self.at as u64;
         self.at += head.frame_bytes();
-        Ok(Scan::Frame(Frame { offset, kind: head.kind, typed: &frame[TYPE_AT..] }))
+        Ok(Scan::Frame(Frame { offset, kind: head.kind, bytes: frame }))
     }
 
     /// Has at least `wanted` bytes from the scanner's place in the buffer, where the file has them, and
@@ -133,7 +133,16 @@ impl Scanner {
             larger[..available].copy_from_slice(&self.buffer[..available]);
             self.buffer = larger;
         }
-        self.filled += self.file.read_full_at(&mut self.buffer[available..], self.base + available as u64)?;
+        // No more than is needed for `wanted`: where the file gives less at a time than there is room for, as a
+        // sealed segment gives a block, what is not asked for is not made.
+        while self.filled < wanted {
+            match self.file.read_at(&mut self.buffer[self.filled..], self.base + self.filled as u64) {
+                Ok(0) => break,
+                Ok(count) => self.filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(self.filled)
     }
 }

@@ -6,11 +6,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::ErrorKind::StorageFull};
 
 use common::{
-    audit_sound, entry,
+    audit_sound, check_entries, entry,
     life::{Told, check_answers, check_found, dir, disk, evidence_beyond, is_damaged, open},
+    seal_all,
     sim::{Fault, SimDisk, Step, Survives},
 };
 use ledger::{Error, Hash, Options, disk::Disk as _, tree::Frontier};
@@ -22,7 +23,7 @@ const AFTER_POWER_LOSS: [Survives; 4] =
     [Survives::Nothing, Survives::Everything, Survives::File("head"), Survives::EverySecond];
 
 fn options() -> Options {
-    Options { segment_bytes_max: 3_000 }
+    Options { segment_bytes_max: 3_000, sealed_block_bytes: 700 }
 }
 
 /// A piece of a ledger's life: where it begins, and what is done from there until an error.
@@ -108,7 +109,80 @@ const OPEN_BARE: Scene = Scene {
     act: reopen,
 };
 
-const SCENES: [Scene; 6] = [CREATE, APPEND, OPEN_TORN, OPEN_SUSPECT, OPEN_BEGUN, OPEN_BARE];
+/// Segments are sealed while the writer goes on.
+const SEAL: Scene = Scene {
+    name: "seal, and append",
+    begin: || grown(5),
+    act: |disk, told| {
+        let (mut ledger, _) = told.open(disk, options())?;
+        let sealer = ledger.sealer();
+        let sealed = seal_all(&sealer);
+        // Whatever became of it, the writer goes on as far as there is space, and sealing is tried again later.
+        assert!(ledger.poison().is_none());
+        let is_full = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == StorageFull);
+        if let Err(error) = &sealed {
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+            match told.append(&mut ledger, 4).and_then(|()| seal_all(&sealer)) {
+                Ok(_) => check_entries(&ledger.reader(), ledger.size()),
+                Err(error) => assert!(is_full(&error), "{error}"),
+            }
+        }
+        sealed?;
+        told.append(&mut ledger, 9)?;
+        told.append(&mut ledger, 9)?;
+        seal_all(&sealer).map(drop)
+    },
+};
+
+/// A sealing that was begun, and one that was in place before the raw segment was removed.
+const OPEN_SEALING: Scene =
+    Scene { name: "open, sealing begun", begin: || interrupted("rename", ".sealed"), act: reopen_sealed };
+const OPEN_BOTH: Scene =
+    Scene { name: "open, raw and sealed", begin: || interrupted("remove", ".segment"), act: reopen_sealed };
+
+/// Tree and index made again out of sealed segments.
+const OPEN_BARE_SEALED: Scene = Scene {
+    name: "open sealed, tree rebuilt",
+    begin: || {
+        let (disk, mut told) = grown(9);
+        let (ledger, _) = told.open(&disk, options()).unwrap();
+        assert!(seal_all(&ledger.sealer()).unwrap() > 1);
+        drop(ledger);
+        for name in ["tree/0", "index"] {
+            disk.remove_file(&dir().join(name)).unwrap();
+        }
+        for name in ["tree", ""] {
+            disk.sync_dir(&dir().join(name)).unwrap();
+        }
+        (disk.kill(), told)
+    },
+    act: reopen,
+};
+
+const SCENES: [Scene; 10] =
+    [CREATE, APPEND, OPEN_TORN, OPEN_SUSPECT, OPEN_BEGUN, OPEN_BARE, SEAL, OPEN_SEALING, OPEN_BOTH, OPEN_BARE_SEALED];
+
+/// A ledger whose second sealing was stopped by the failure of a step.
+fn interrupted(operation: &str, suffix: &str) -> (SimDisk, Told) {
+    let stopped_at = |after| {
+        let (disk, mut told) = grown(9);
+        let (ledger, _) = told.open(&disk, options()).unwrap();
+        let sealer = ledger.sealer();
+        sealer.seal_next().unwrap().unwrap();
+        disk.fault_at(after, Fault::Fail, true);
+        sealer.seal_next().unwrap_err();
+        let is_there =
+            disk.steps().last().is_some_and(|step| step.operation == operation && step.name.ends_with(suffix));
+        is_there.then(|| (disk.kill(), told))
+    };
+    (0..).find_map(stopped_at).unwrap()
+}
+
+fn reopen_sealed(disk: &SimDisk, told: &mut Told) -> Result<(), Error> {
+    let (mut ledger, _) = told.open(disk, options())?;
+    told.append(&mut ledger, 2)?;
+    seal_all(&ledger.sealer()).map(drop)
+}
 
 fn reopen(disk: &SimDisk, told: &mut Told) -> Result<(), Error> {
     let (mut ledger, _) = told.open(disk, options())?;

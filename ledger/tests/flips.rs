@@ -2,8 +2,8 @@
 //! either says that the ledger is damaged, or opens one that is right as far as anybody can read it; and no
 //! reader hands out a wrong entry, hash, root or proof.
 //!
-//! Checked here: every byte of a small ledger, and every 97th of one of 1,000 entries.
-//! `GOVLEDGER_FLIPS=all` changes every byte of the latter.
+//! Checked here: every byte of a small ledger, and every 97th of one of 1,000 entries; of both with their segments
+//! raw, and sealed. `GOVLEDGER_FLIPS=all` changes every byte of the latter.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -21,13 +21,14 @@ use std::{
 use common::{
     entry,
     life::{Told, check_answers, dir, disk, open},
+    seal_all,
     sim::SimDisk,
     verifier,
 };
 use ledger::{Error, Hash, Options, Reader, tree::Frontier, verify::audit_on};
 
-/// A ledger of so many entries in batches that grow, and the root at each size.
-fn ledger(size: u64, options: Options) -> (SimDisk, Vec<Hash>) {
+/// A ledger of so many entries in batches that grow, sealed or not, and the root at each size.
+fn ledger(size: u64, options: Options, is_sealed: bool) -> (SimDisk, Vec<Hash>) {
     let (disk, mut told) = (disk(512), Told::default());
     let mut ledger = told.create(&disk, options).unwrap();
     let mut batch = 3;
@@ -40,6 +41,9 @@ fn ledger(size: u64, options: Options) -> (SimDisk, Vec<Hash>) {
     for position in 0..size {
         frontier.push(ledger::tree::leaf_hash(&entry(position)));
         roots.push(frontier.root());
+    }
+    if is_sealed {
+        assert!(seal_all(&ledger.sealer()).unwrap() > 1);
     }
     drop(ledger);
     (disk.kill(), roots)
@@ -97,8 +101,8 @@ fn check_tiles(changed: &SimDisk, good: &SimDisk) {
 }
 
 /// Changes every `stride`-th byte; of every `deep`-th of them everything is read.
-fn check_flips(size: u64, options: Options, stride: usize, deep: usize) {
-    let (disk, roots) = ledger(size, options);
+fn check_flips(size: u64, options: Options, is_sealed: bool, stride: usize, deep: usize) {
+    let (disk, roots) = ledger(size, options, is_sealed);
     let files: Vec<(String, usize)> = disk.image().into_iter().map(|(path, bytes)| (path, bytes.len())).collect();
     let flips: Vec<(&str, usize)> =
         files.iter().flat_map(|(path, len)| (0..*len).map(move |byte| (&path[..], byte))).step_by(stride).collect();
@@ -126,21 +130,35 @@ fn check_flips(size: u64, options: Options, stride: usize, deep: usize) {
 
 #[test]
 fn every_byte_of_a_small_ledger() {
-    check_flips(60, Options { segment_bytes_max: 3_500 }, 1, 32);
+    check_flips(60, Options { segment_bytes_max: 3_500, sealed_block_bytes: 700 }, false, 1, 32);
+}
+
+#[test]
+fn every_byte_of_a_small_sealed_ledger() {
+    check_flips(60, Options { segment_bytes_max: 3_500, sealed_block_bytes: 700 }, true, 1, 8);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment how much to do")]
+fn bytes_of_a_sealed_ledger_of_a_thousand_entries() {
+    let stride = if std::env::var("GOVLEDGER_FLIPS").is_ok_and(|value| value == "all") { 1 } else { 97 };
+    check_flips(1_000, Options { segment_bytes_max: 30_000, sealed_block_bytes: 4_000 }, true, stride, 8);
 }
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test is told by the environment how much to do")]
 fn bytes_of_a_ledger_of_a_thousand_entries() {
     let stride = if std::env::var("GOVLEDGER_FLIPS").is_ok_and(|value| value == "all") { 1 } else { 97 };
-    check_flips(1_000, Options { segment_bytes_max: 30_000 }, stride, 32);
+    check_flips(1_000, Options { segment_bytes_max: 30_000, sealed_block_bytes: 700 }, false, stride, 32);
 }
 
 #[test]
 fn a_ledger_that_is_not_changed_is_right() {
-    let (disk, roots) = ledger(300, Options { segment_bytes_max: 5_000 });
-    check_answers(&disk, &roots);
-    check_tiles(&disk, &disk);
-    assert!(matches!(open(&disk, Options::default()), Ok((_, report)) if report.was_clean()));
+    for is_sealed in [false, true] {
+        let (disk, roots) = ledger(300, Options { segment_bytes_max: 5_000, sealed_block_bytes: 700 }, is_sealed);
+        check_answers(&disk, &roots);
+        check_tiles(&disk, &disk);
+        assert!(matches!(open(&disk, Options::default()), Ok((_, report)) if report.was_clean()));
+    }
     assert!(matches!(open(&SimDisk::new(512), Options::default()), Err(Error::NoLedger { .. })));
 }

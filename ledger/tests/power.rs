@@ -1,6 +1,6 @@
 //! Seeded lives of a ledger on a disk that may lose or keep any page, length and name that was not synced.
 //!
-//! A life is a run of appends, rolls, clean stops, kills, failed operations and losses of power, some of
+//! A life is a run of appends, rolls, sealings, clean stops, kills, failed operations and losses of power, some of
 //! them while the ledger is being opened after another. After each, everything acknowledged is there,
 //! nothing else is, and the whole ledger is sound.
 //!
@@ -38,6 +38,9 @@ struct Tally {
     tails_cut: u64,
     trees_rebuilt: u64,
     segments_removed: u64,
+    segments_sealed: u64,
+    sealings_failed: u64,
+    sealings_removed: u64,
     heads_behind: u64,
     heads_torn: u64,
     size_max: u64,
@@ -55,7 +58,7 @@ impl Life {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let page_bytes = [64, 512, 512, 4_096][rng.index(4)];
-        let options = Options { segment_bytes_max: 1_800 + rng.below(5_000) };
+        let options = Options { segment_bytes_max: 1_800 + rng.below(5_000), sealed_block_bytes: 700 };
         Self { disk: disk(page_bytes), rng, options, told: Told::default(), tally: Tally::default() }
     }
 
@@ -94,8 +97,27 @@ impl Life {
         for _ in 0..=self.rng.below(14) {
             let count = if self.rng.one_in(10) { 40 } else { 1 + self.rng.below(9) };
             self.told.append(&mut ledger, count).map_err(|_error| Ended::Appending)?;
+            if self.rng.one_in(3) {
+                self.seal(&ledger);
+            }
         }
         Ok(())
+    }
+
+    /// Seals some segments. Sealing may fail on the disk that was made to fail, and stops nobody.
+    fn seal(&mut self, ledger: &Ledger) {
+        let sealer = ledger.sealer();
+        for _ in 0..=self.rng.below(3) {
+            match sealer.seal_next() {
+                Ok(Some(_)) => self.tally.segments_sealed += 1,
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(self.disk.fault_came() && matches!(error, Error::Io { .. }), "{error}");
+                    self.tally.sealings_failed += 1;
+                }
+            }
+        }
+        assert!(ledger.poison().is_none());
     }
 
     fn start(&mut self) -> Result<Ledger, Error> {
@@ -217,6 +239,10 @@ fn lives_with_crashes() {
         assert!(total.crashes >= 10_000, "{total:?}");
         // The lives come to every part of recovery.
         assert!(total.tails_cut > 100 && total.trees_rebuilt > 30, "{total:?}");
+        assert!(
+            total.segments_sealed > 1_000 && total.sealings_failed > 100 && total.sealings_removed > 30,
+            "{total:?}"
+        );
         assert!(total.segments_removed > 10 && total.heads_behind > 100 && total.in_recovery > 100, "{total:?}");
     }
 }
@@ -226,6 +252,7 @@ impl Tally {
         self.tails_cut += u64::from(report.tail_bytes_cut > 0);
         self.trees_rebuilt += u64::from(report.tree_rebuilt);
         self.segments_removed += u64::from(report.empty_segment_removed);
+        self.sealings_removed += report.sealings_removed;
         self.heads_behind += u64::from(matches!(report.head, HeadState::Behind { .. }));
         self.heads_torn += u64::from(report.head == HeadState::Unreadable);
         self.size_max = self.size_max.max(report.size);
@@ -237,6 +264,9 @@ impl Tally {
         self.tails_cut += other.tails_cut;
         self.trees_rebuilt += other.trees_rebuilt;
         self.segments_removed += other.segments_removed;
+        self.segments_sealed += other.segments_sealed;
+        self.sealings_failed += other.sealings_failed;
+        self.sealings_removed += other.sealings_removed;
         self.heads_behind += other.heads_behind;
         self.heads_torn += other.heads_torn;
         self.size_max = self.size_max.max(other.size_max);

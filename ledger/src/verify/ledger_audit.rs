@@ -12,17 +12,18 @@ use std::{
 };
 
 use super::{
-    audit::{AuditProgress, AuditReport, OnProgress, threads},
-    unit::{Against, Checked, Piece, Walker, check, check_stored},
+    audit::{AuditProgress, AuditReport, OnProgress, as_problem, threads},
+    unit::{Against, Checked, Piece, check, check_stored},
+    walk::Walker,
 };
 use crate::{
     block::Block,
     derived::{DerivedFiles, TreeView},
     disk::{Access, Disk},
     error::{Damage, DamageKind, Error, IoContext as _},
-    layout::{check_identity, head_path, list_segments, open_segment, parse_segment_name, segment_path, segments_dir},
+    layout::{belongs, check_identity, find_segment, head_path, list_segments, segment_path, segments_dir},
     note::VerifierKey,
-    recovery::{Head, read_head},
+    recovery::{Head, read_head, sealed_is_last},
     tile::TILE_HEIGHT,
     tiles::TileCache,
     tree::{EMPTY_ROOT, Frontier},
@@ -41,9 +42,12 @@ pub(super) fn audit_ledger(
     let segments = list_segments(disk.as_ref(), dir)?;
     // Another ledger than the key's is no damage, and is told apart before anything is checked.
     if let Some(&first) = segments.first() {
-        let (_, block) = open_segment(disk.as_ref(), dir, first, Access::Read)?;
-        if let Some(block) = block {
-            check_identity(dir, &block, key)?;
+        let segment = find_segment(disk.as_ref(), dir, first, &Arc::default());
+        match segment.and_then(|segment| segment.header(first)) {
+            Ok(Some(block)) => check_identity(dir, &block, key)?,
+            // What is wrong is found again below, with its place.
+            Ok(None) | Err(Error::Damage(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     let report = match &head {
@@ -145,7 +149,7 @@ impl Merge<'_, '_> {
     fn check_names(&mut self, disk: &dyn Disk, segments: &[u64]) -> Result<(), Error> {
         let dir = segments_dir(self.against.dir);
         for name in disk.list(&dir).at("list", &dir)? {
-            if parse_segment_name(&name).is_none() {
+            if !belongs(&name) {
                 self.report.add(Damage { file: dir.join(name), offset: 0, kind: DamageKind::Unknown });
             }
         }
@@ -154,20 +158,31 @@ impl Merge<'_, '_> {
             let kind = DamageKind::SegmentMissing { position };
             self.report.add(Damage { file: dir.clone(), offset: 0, kind });
         }
+        if let Some(&last) = segments.last() {
+            let raw = segment_path(self.against.dir, last);
+            if disk.stat(&raw).at("examine", &raw)?.is_none() {
+                self.report.add(as_problem(sealed_is_last(disk, self.against.dir, last))?);
+            }
+        }
         if self.head.is_none() {
             self.report.add(Damage { file: head_path(self.against.dir), offset: 0, kind: DamageKind::Head });
         }
         Ok(())
     }
 
-    fn segment_problem(&mut self, segment: u64, offset: u64, kind: DamageKind) {
-        self.report.add(Damage { file: segment_path(self.against.dir, segment), offset, kind });
+    fn segment_problem(&mut self, path: &Path, offset: u64, kind: DamageKind) {
+        self.report.add(Damage { file: path.to_owned(), offset, kind });
     }
 
     fn unit(&mut self, checked: Checked) -> Result<(), Error> {
         let Checked { unit, pieces, problems, entries, is_broken, ends_with_checkpoint } = checked;
+        if let Some(damage) = unit.unreadable {
+            self.report.add(damage);
+            self.is_broken = true;
+            return Ok(());
+        }
         if unit.opens {
-            self.open(unit.segment, unit.header.as_ref());
+            self.open(unit.segment, &unit.path, unit.header.as_ref());
         }
         // Where positions are not known, what follows from them says nothing.
         if self.is_broken {
@@ -186,7 +201,7 @@ impl Merge<'_, '_> {
                 let computed = edge.root();
                 if computed != *signed {
                     let (size, signed) = (edge.size(), *signed);
-                    self.segment_problem(unit.segment, *offset, DamageKind::Root { size, computed, signed });
+                    self.segment_problem(&unit.path, *offset, DamageKind::Root { size, computed, signed });
                 }
             }
         }
@@ -198,7 +213,7 @@ impl Merge<'_, '_> {
         self.report.entries_checked += entries;
         if unit.closes && !is_broken && !ends_with_checkpoint && entries > 0 {
             let position = self.frontier.size();
-            self.segment_problem(unit.segment, unit.offset, DamageKind::Short { position });
+            self.segment_problem(&unit.path, unit.offset, DamageKind::Short { position });
         }
         self.is_broken = is_broken;
         let size = self.report.size.max(self.report.entries_checked);
@@ -207,10 +222,10 @@ impl Merge<'_, '_> {
     }
 
     /// A segment's header must be signed for the tree before it.
-    fn open(&mut self, first: u64, block: Option<&Block>) {
+    fn open(&mut self, first: u64, path: &Path, block: Option<&Block>) {
         let signed = block.map(|block| &block.checkpoint).filter(|signed| signed.verify(self.against.key).is_ok());
         let Some(signed) = signed else {
-            self.segment_problem(first, 0, DamageKind::SegmentHeader);
+            self.segment_problem(path, 0, DamageKind::SegmentHeader);
             self.is_broken |= first != self.frontier.size();
             return;
         };
@@ -225,7 +240,7 @@ impl Merge<'_, '_> {
             } else {
                 DamageKind::SegmentMissing { position: size }
             };
-            self.segment_problem(first, 0, kind);
+            self.segment_problem(path, 0, kind);
         }
         // The stored edge is as good as the entries where it gives the root that was signed.
         let view = TreeView { files: self.against.files, cache: &TileCache::default(), size: first };

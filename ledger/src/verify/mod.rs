@@ -9,6 +9,7 @@ mod export_audit;
 mod extends;
 mod ledger_audit;
 mod unit;
+mod walk;
 
 pub use audit::{AuditProgress, AuditReport, OnProgress, PROBLEMS_MAX, Problem, audit, audit_on};
 pub use extends::{ExtendsReport, audit_extends};

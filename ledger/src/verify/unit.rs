@@ -1,208 +1,28 @@
-//! The parallel part of a ledger's audit: walking segments in units, and checking one unit on its own.
+//! The parallel part of a ledger's audit: checking one unit (see `walk`) on its own.
 //!
-//! A unit is a run of whole frames of one segment that ends at a multiple of 4,096 entries, or sooner where
-//! it gets long. Cutting units needs only the lengths of the frames; everything dear (checksums, leaves,
-//! inner nodes, signatures) is done on the unit by whichever thread took it. What a unit cannot know, the
-//! tree to its left, is left to the merge in `ledger_audit`.
+//! Everything dear (decompression, checksums, leaves, inner nodes, signatures) is done on the unit by whichever
+//! thread took it. What a unit cannot know, the tree to its left, is left to the merge in `ledger_audit`.
+//!
+//! A block of a sealed segment that is not what was written is one problem. The stored leaf hashes stand in for its
+//! entries, as for any entry already known to be wrong, so that whatever else is wrong is still found.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path};
 
+use super::walk::Unit;
 use crate::{
-    block::Block,
+    block_table::Row,
     checkpoint::Checkpoint,
     derived::{DerivedFiles, INDEX_STEP},
-    disk::{Access, Disk, DiskFile},
     error::{Damage, DamageKind, Error, IoContext as _},
     frame::{FRAME_HEAD_BYTES, FrameHead, FrameKind},
     hash::Hash,
     key::verify_signatures,
-    layout::{SEGMENT_DATA_AT, level_path, open_segment, segment_path},
+    layout::level_path,
     note::{Note, NoteError, VerifierKey},
-    scanner::Fault,
+    sealed::SealedFile,
     tile::TILE_HEIGHT,
     tree::node_hash,
 };
-
-/// Entries of a unit, which ends where they are a multiple of this.
-const UNIT_ENTRIES: u64 = 4_096;
-/// A unit longer than this ends at the next multiple of 256 entries: at most 16 MiB later.
-const UNIT_BYTES: usize = 8 << 20;
-const READ_BYTES: usize = 256 << 10;
-/// What the first read asks for; each further one asks for what the unit before it took, and a little more.
-const FIRST_READ_BYTES: usize = 1 << 20;
-
-/// A run of whole frames.
-pub(super) struct Unit {
-    /// Its place in the order.
-    pub(super) number: u64,
-    /// The segment that it is of.
-    pub(super) segment: u64,
-    /// Whether it is the segment's first.
-    pub(super) opens: bool,
-    /// Then, the segment's header, if that is valid.
-    pub(super) header: Option<Block>,
-    /// The position of its first entry.
-    pub(super) first: u64,
-    /// Where it starts in the segment.
-    pub(super) offset: u64,
-    /// Its frames, and behind them what was read too much.
-    bytes: Vec<u8>,
-    /// The length of its frames.
-    len: usize,
-    /// Entries among them.
-    entries: usize,
-    /// Where and why walking on was not possible.
-    fault: Option<(u64, Fault)>,
-    /// Whether it is the segment's last, the segment not being the one still written to.
-    pub(super) closes: bool,
-}
-
-/// Cuts segments into units, in order.
-pub(super) struct Walker<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
-    /// First positions, the next to open first.
-    segments: std::vec::IntoIter<u64>,
-    /// The last segment, and how much of it is durable.
-    limit: (u64, u64),
-    current: Option<Current>,
-    number: u64,
-}
-
-struct Current {
-    first: u64,
-    file: Arc<dyn DiskFile>,
-    opens: bool,
-    header: Option<Block>,
-    position: u64,
-    /// Where `carry` starts in the file.
-    offset: u64,
-    /// Read and not yet in a unit.
-    carry: Vec<u8>,
-    /// How much the next unit is likely to need.
-    unit_bytes: usize,
-}
-
-impl<'a> Walker<'a> {
-    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path, segments: Vec<u64>, limit: (u64, u64)) -> Self {
-        Self { disk, dir, segments: segments.into_iter(), limit, current: None, number: 0 }
-    }
-
-    /// The next unit, or nothing at the end. It is read into `buffer`, one that an earlier unit was in: new
-    /// memory for each would cost more than the reading.
-    pub(super) fn next(&mut self, mut buffer: Vec<u8>) -> Result<Option<Unit>, Error> {
-        let mut current = match self.current.take() {
-            Some(current) => current,
-            None => match self.segments.next() {
-                Some(first) => self.open(first)?,
-                None => return Ok(None),
-            },
-        };
-        let path = segment_path(self.dir, current.first);
-        let limit = if current.first == self.limit.0 { self.limit.1 } else { u64::MAX };
-        let filled = current.carry.len();
-        if buffer.len() < filled {
-            buffer.resize(filled, 0);
-        }
-        buffer[..filled].copy_from_slice(&current.carry);
-        let mut unit = Unit {
-            number: self.number,
-            segment: current.first,
-            opens: std::mem::take(&mut current.opens),
-            header: current.header.take(),
-            first: current.position,
-            offset: current.offset,
-            bytes: buffer,
-            len: 0,
-            entries: 0,
-            fault: None,
-            closes: false,
-        };
-        self.number += 1;
-        let is_last = current.cut(&mut unit, filled, limit).at("read", &path)?;
-        current.offset += unit.len as u64;
-        if is_last {
-            unit.closes = current.first != self.limit.0;
-        } else {
-            self.current = Some(current);
-        }
-        Ok(Some(unit))
-    }
-
-    fn open(&self, first: u64) -> Result<Current, Error> {
-        let (file, header) = open_segment(self.disk, self.dir, first, Access::Read)?;
-        let offset = SEGMENT_DATA_AT;
-        Ok(Current {
-            first,
-            file,
-            opens: true,
-            header,
-            position: first,
-            offset,
-            carry: Vec::new(),
-            unit_bytes: FIRST_READ_BYTES,
-        })
-    }
-}
-
-impl Current {
-    /// Reads until the unit is whole, `filled` bytes being there, and says whether the segment ends with it.
-    fn cut(&mut self, unit: &mut Unit, mut filled: usize, limit: u64) -> std::io::Result<bool> {
-        loop {
-            let is_whole = self.walk(unit, filled);
-            if is_whole || unit.fault.is_some() {
-                self.carry.clear();
-                self.carry.extend_from_slice(&unit.bytes[unit.len..filled]);
-                self.unit_bytes = unit.len + unit.len / 64;
-                return Ok(!is_whole);
-            }
-            let read_at = self.offset + filled as u64;
-            let likely = self.unit_bytes.saturating_sub(filled).max(READ_BYTES);
-            let wanted = usize::try_from(limit.saturating_sub(read_at)).unwrap_or(usize::MAX).min(likely);
-            if unit.bytes.len() < filled + wanted {
-                unit.bytes.resize(filled + wanted, 0);
-            }
-            let count = self.file.read_full_at(&mut unit.bytes[filled..filled + wanted], read_at)?;
-            filled += count;
-            if count == 0 {
-                if unit.len < filled || (limit != u64::MAX && read_at < limit) {
-                    unit.fault = Some((self.offset + unit.len as u64, Fault::Short));
-                }
-                return Ok(true);
-            }
-        }
-    }
-
-    /// Goes over the whole frames that are there, and says whether the unit is whole with them.
-    fn walk(&mut self, unit: &mut Unit, filled: usize) -> bool {
-        loop {
-            let rest = &unit.bytes[unit.len..filled];
-            let head = FrameHead::parse(rest);
-            if rest.len() >= FRAME_HEAD_BYTES && head.is_none() {
-                unit.fault = Some((self.offset + unit.len as u64, Fault::Head));
-            }
-            let Some(head) = head.filter(|head| head.frame_bytes() <= rest.len()) else {
-                return false;
-            };
-            unit.len += head.frame_bytes();
-            if head.kind == FrameKind::Entry {
-                self.position += 1;
-                unit.entries += 1;
-                let is_long = unit.len > UNIT_BYTES && self.position.is_multiple_of(256);
-                if self.position.is_multiple_of(UNIT_ENTRIES) || is_long {
-                    return true;
-                }
-            }
-        }
-    }
-}
-
-impl Unit {
-    /// Gives up the room that the unit was read into, for the next one.
-    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-}
 
 /// What checking a unit gives the merge, in order.
 pub(super) enum Piece {
@@ -223,6 +43,9 @@ pub(super) struct Checked {
     /// Whether the last frame is a checkpoint.
     pub(super) ends_with_checkpoint: bool,
 }
+
+/// Leaf hashes read at once at the most: more than there is room for entries in a unit.
+const STORED_MAX: usize = 1 << 19;
 
 /// What a unit is checked against.
 pub(super) struct Against<'a> {
@@ -247,7 +70,6 @@ pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error>
 
 struct Check<'a> {
     against: &'a Against<'a>,
-    path: std::path::PathBuf,
     position: u64,
     /// Complete aligned subtrees of the unit so far, left to right.
     subtrees: Vec<(u8, Hash)>,
@@ -256,6 +78,8 @@ struct Check<'a> {
     stored: Vec<Hash>,
     /// Where the index says that the unit's entries lie, every sixteenth.
     indexed: std::vec::IntoIter<u64>,
+    /// Whether the frame before this one was wrong.
+    was_wrong: bool,
     /// Texts and signatures of the unit's checkpoints, still to be verified.
     signed: Vec<(String, [u8; 64])>,
     /// Whether each signature is verified by itself instead.
@@ -266,7 +90,6 @@ impl<'a> Check<'a> {
     fn new(unit: Unit, against: &'a Against<'a>) -> Self {
         Self {
             against,
-            path: segment_path(against.dir, unit.segment),
             position: unit.first,
             subtrees: Vec::new(),
             done: Checked {
@@ -279,6 +102,7 @@ impl<'a> Check<'a> {
             },
             stored: Vec::new(),
             indexed: Vec::new().into_iter(),
+            was_wrong: false,
             signed: Vec::new(),
             one_by_one: false,
         }
@@ -287,32 +111,104 @@ impl<'a> Check<'a> {
 
 impl Check<'_> {
     fn run(&mut self) -> Result<(), Error> {
-        let buffer = std::mem::take(&mut self.done.unit.bytes);
-        let checked = self.frames(&buffer[..self.done.unit.len]);
+        let mut buffer = std::mem::take(&mut self.done.unit.bytes);
+        let checked = match self.done.unit.sealed.clone() {
+            Some((sealed, blocks)) => self.blocks(&sealed, blocks, &mut buffer),
+            None => self.raw(&buffer[..self.done.unit.len]),
+        };
         self.done.unit.bytes = buffer;
         checked
     }
 
-    fn frames(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.load_stored()?;
+    fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.load_stored(entries_of(bytes))?;
+        self.frames(self.done.unit.offset, bytes)?;
+        if let Some((offset, fault)) = self.done.unit.fault {
+            self.done.is_broken = true;
+            if !self.was_wrong {
+                self.problem(offset, fault.kind(self.position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decompresses and checks one block after the other, each while it is in the processor's cache.
+    fn blocks(&mut self, sealed: &SealedFile, blocks: Range<usize>, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let rows = sealed.table().rows().get(blocks.clone()).unwrap_or_default();
+        let entries = rows.iter().map(|row| row.entries).sum::<u64>();
+        // What the table claims is believed only as far as there is room in memory for its leaf hashes.
+        self.load_stored(usize::try_from(entries).unwrap_or(usize::MAX).min(STORED_MAX))?;
+        for (index, row) in blocks.zip(rows) {
+            if buffer.len() < row.raw_len {
+                buffer.resize(row.raw_len, 0);
+            }
+            match sealed.read_block(index, row, &mut buffer[..row.raw_len]).at("read", &*self.done.unit.path) {
+                Ok(()) => self.block(sealed, index, row, &buffer[..row.raw_len])?,
+                Err(Error::Damage(damage)) => {
+                    self.done.problems.push(*damage);
+                    self.pass_over(row)?;
+                }
+                Err(error) => return Err(error),
+            }
+            if self.done.is_broken {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A block holds whole frames, and as many entries as the table says.
+    fn block(&mut self, sealed: &SealedFile, index: usize, row: &Row, bytes: &[u8]) -> Result<(), Error> {
+        let counts = self.done.unit.limit.saturating_sub(row.raw_at);
+        let counted = &bytes[..usize::try_from(counts).unwrap_or(usize::MAX).min(bytes.len())];
+        let checked = self.frames(row.raw_at, counted)?;
+        let is_cut = counted.len() < bytes.len();
+        let is_whole = checked == counted.len() && (is_cut || self.position == row.position + row.entries);
+        if !is_whole && !self.done.is_broken {
+            self.done.problems.push(sealed.block_damage(index, row));
+            self.done.is_broken = true;
+        }
+        Ok(())
+    }
+
+    /// Goes on behind a block that cannot be read.
+    fn pass_over(&mut self, row: &Row) -> Result<(), Error> {
+        for _ in 0..row.entries {
+            let Some(stored) = self.stored() else {
+                self.done.is_broken = true;
+                return Ok(());
+            };
+            if self.position.is_multiple_of(INDEX_STEP) {
+                self.indexed.next();
+            }
+            self.position += 1;
+            self.grow(stored)?;
+        }
+        // How it ends is not known.
+        self.done.ends_with_checkpoint = true;
+        self.was_wrong = false;
+        Ok(())
+    }
+
+    /// Checks the frames that lie at `offset` of the segment, and says how many bytes were frames.
+    fn frames(&mut self, offset: u64, bytes: &[u8]) -> Result<usize, Error> {
         let mut at = 0;
-        let mut was_wrong = false;
         while let Some(head) = FrameHead::parse(&bytes[at..]) {
-            let frame = &bytes[at..at + head.frame_bytes()];
-            let offset = self.done.unit.offset + at as u64;
+            let Some(frame) = bytes.get(at..at + head.frame_bytes()) else { break };
+            let offset = offset + at as u64;
             let fits = head.fits(frame);
             if !fits {
                 // Where the frame after a wrong one is wrong too, it is the length that cannot be followed;
                 // where the type is wrong, the count of entries.
-                if !was_wrong {
+                if !self.was_wrong {
                     self.problem(offset, DamageKind::FrameChecksum { position: self.position });
                 }
-                if was_wrong || head.fits_other_kind(frame) {
+                if self.was_wrong || head.fits_other_kind(frame) {
                     self.done.is_broken = true;
                     break;
                 }
             }
-            was_wrong = !fits;
+            self.was_wrong = !fits;
             self.done.ends_with_checkpoint = head.kind == FrameKind::Checkpoint;
             match head.kind {
                 FrameKind::Entry => self.entry(offset, frame, fits)?,
@@ -323,22 +219,16 @@ impl Check<'_> {
             }
             at += head.frame_bytes();
         }
-        if let Some((offset, fault)) = self.done.unit.fault {
-            self.done.is_broken = true;
-            if !was_wrong {
-                self.problem(offset, fault.kind(self.position));
-            }
-        }
-        Ok(())
+        Ok(at)
     }
 
     fn problem(&mut self, offset: u64, kind: DamageKind) {
-        self.done.problems.push(Damage { file: self.path.clone(), offset, kind });
+        self.done.problems.push(Damage { file: self.done.unit.path.to_path_buf(), offset, kind });
     }
 
     /// Reads what the files hold for the unit, leaf hashes and offsets, in one go.
-    fn load_stored(&mut self) -> Result<(), Error> {
-        let (files, first, entries) = (self.against.files, self.done.unit.first, self.done.unit.entries);
+    fn load_stored(&mut self, entries: usize) -> Result<(), Error> {
+        let (files, first) = (self.against.files, self.done.unit.first);
         match files.hashes(0, first, entries) {
             Ok(stored) => self.stored = stored,
             Err(Error::Damage(damage)) => self.done.problems.push(*damage),
@@ -360,9 +250,15 @@ impl Check<'_> {
         self.done.problems.push(Damage { file: level_path(self.against.dir, level), offset: index * 32, kind });
     }
 
+    /// The leaf hash that the files have for the next entry.
+    fn stored(&self) -> Option<Hash> {
+        let at = usize::try_from(self.position - self.done.unit.first).ok()?;
+        self.stored.get(at).copied()
+    }
+
     fn entry(&mut self, offset: u64, frame: &[u8], fits: bool) -> Result<(), Error> {
         let position = self.position;
-        let stored = usize::try_from(position - self.done.unit.first).ok().and_then(|at| self.stored.get(at)).copied();
+        let stored = self.stored();
         let computed = Hash::of(&frame[FRAME_HEAD_BYTES - 1..]);
         let leaf = match stored {
             // For an entry already known to be wrong the stored hash stands in, so that whatever else is
@@ -432,6 +328,15 @@ impl Check<'_> {
         }
         Ok(checkpoint)
     }
+}
+
+fn entries_of(bytes: &[u8]) -> usize {
+    let (mut at, mut entries) = (0, 0);
+    while let Some(head) = FrameHead::parse(&bytes[at..]) {
+        entries += usize::from(head.kind == FrameKind::Entry);
+        at += head.frame_bytes();
+    }
+    entries
 }
 
 /// Compares a computed hash with the one that the tree files have.

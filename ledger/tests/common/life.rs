@@ -8,7 +8,7 @@ use ledger::{
     verify::{self, audit_on},
 };
 
-use super::{ORIGIN, audit_sound, check_entries, entries, entry, key, sim::SimDisk, verifier};
+use super::{ORIGIN, audit_sound, check_entries, entries, entry, key, seal_all, sim::SimDisk, verifier};
 
 /// Where the ledger is.
 pub fn dir() -> &'static Path {
@@ -95,7 +95,7 @@ pub fn open(disk: &SimDisk, options: Options) -> Result<(Ledger, Recovery), Erro
 }
 
 /// The whole check of what was found: opened, compared with what was told, audited, read by another
-/// process, appended to, and clean when opened once more. Returned is the ledger's size as it was found.
+/// process, appended to, clean when opened once more, and sealed to its last segment. Returned is the ledger's size as it was found.
 pub fn check_found(found: &SimDisk, told: &Told, options: Options, what: &str) -> u64 {
     let mut told = told.clone();
     let (mut ledger, report) = told.open(found, options).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -107,10 +107,20 @@ pub fn check_found(found: &SimDisk, told: &Told, options: Options, what: &str) -
     told.append(&mut ledger, 3).unwrap();
     drop(ledger);
     let (ledger, report) = told.open(found, options).unwrap();
-    assert!(report.was_clean(), "{what}: {report:?}");
+    assert!(report.was_clean() && report.sealings_removed == 0, "{what}: {report:?}");
+    seal_all(&ledger.sealer()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    check_sealed(found);
+    told.check(&ledger);
     drop(ledger);
     audit_sound(&found.arc(), dir());
     size
+}
+
+/// All segments are sealed but the last, and nothing else is left there.
+fn check_sealed(disk: &SimDisk) {
+    let names = disk.list(&dir().join("segments")).unwrap();
+    let (last, sealed) = names.split_last().unwrap();
+    assert!(last.ends_with(".segment") && sealed.iter().all(|name| name.ends_with(".sealed")), "{names:?}");
 }
 
 /// What the disk shows of a ledger longer than `size`, to whoever reads the raw bytes: a head file that says
@@ -125,6 +135,14 @@ pub fn evidence_beyond(disk: &SimDisk, size: u64) -> Option<String> {
     for name in disk.list(&segments).unwrap_or_default() {
         let path: PathBuf = segments.join(&name);
         let bytes = disk.bytes(&path).unwrap();
+        if name.ends_with(".sealed") {
+            // There is another after a sealed segment, so what it ends with was followed by something.
+            let raw = zstd::stream::decode_all(&bytes[..]).unwrap_or_default();
+            match checkpoints(&raw).into_iter().find(|(_, signed)| signed.size() > size) {
+                Some((_, signed)) => return Some(format!("{name} has a checkpoint of {}", signed.size())),
+                None => continue,
+            }
+        }
         let first: u64 = name.split('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
         if first > size && bytes.len() > 1_024 {
             return Some(format!("{name} has {} bytes", bytes.len()));

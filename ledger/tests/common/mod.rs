@@ -15,7 +15,7 @@ pub mod sim;
 use std::{path::Path, sync::Arc};
 
 use ledger::{
-    EntrySource, Ledger, LedgerKey, Options, VerifierKey,
+    EntrySource, Error, Ledger, LedgerKey, Options, Sealer, VerifierKey,
     disk::Disk,
     verify::{AuditReport, audit_on},
 };
@@ -32,7 +32,7 @@ pub fn verifier() -> VerifierKey {
 
 /// Small segments, so that a few batches go over several.
 pub fn options() -> Options {
-    Options { segment_bytes_max: 4_096 }
+    Options { segment_bytes_max: 4_096, sealed_block_bytes: 700 }
 }
 
 /// The entry at a position: lengths vary, so that frames lie at all alignments.
@@ -70,6 +70,16 @@ pub fn check_entries(source: &dyn EntrySource, size: u64) {
         })
         .unwrap();
     assert_eq!(next, size);
+}
+
+/// Seals every segment before the last, and says how many there were to seal.
+pub fn seal_all(sealer: &Sealer) -> Result<u64, Error> {
+    let mut sealed = 0;
+    while sealer.seal_next()?.is_some() {
+        sealed += 1;
+    }
+    assert_eq!(sealer.waiting(), 0);
+    Ok(sealed)
 }
 
 pub fn audit_sound(disk: &Arc<dyn Disk>, dir: &Path) -> AuditReport {
