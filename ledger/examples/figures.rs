@@ -1,6 +1,8 @@
 //! What the ledger does in a second, each figure beside what the raw work alone allows, measured in the same run.
 //!
-//! usage: cargo run --release -p ledger --example figures -- [ENTRIES] [DIR]
+//! usage: cargo run --release -p ledger --example figures -- [--json] [ENTRIES] [DIR]
+//!
+//! `--json` prints what `govledger bench --plot` and `--fill` read; a table otherwise.
 //!
 //! Entries look like provider logs of some 480 bytes. DIR (the system's temporary directory where absent) is where the
 //! ledger of the run is made and removed.
@@ -10,8 +12,9 @@
 use std::{
     error::Error,
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -22,21 +25,78 @@ const ORIGIN: &str = "figures/metrics-0";
 /// Entries made at a time, so that memory stays flat.
 const PART: u64 = 100_000;
 
+/// One figure beside the raw work, and what it is to reach.
+struct Row {
+    work: String,
+    measured: f64,
+    unit: &'static str,
+    raw: Option<f64>,
+    target: &'static str,
+    met: Option<bool>,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, dir] = arguments.as_slice()
+        && word == APPEND_UNTIL_KILLED
+    {
+        return append_until_killed(Path::new(dir));
+    }
+    let as_json = arguments.first().is_some_and(|word| word == "--json");
+    if as_json {
+        arguments.remove(0);
+    }
+    let mut arguments = arguments.into_iter();
     let size: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let parent = arguments.next().map_or_else(std::env::temp_dir, Into::into);
     let scratch = tempfile::tempdir_in(parent)?;
     let dir = scratch.path().join("ledger");
-    println!("| work | figure | raw work alone | ratio |\n| --- | --- | --- | --- |");
-    for batch in [1_000, 10_000] {
-        append(scratch.path(), batch)?;
+    let mut rows = Vec::new();
+    for (batch, least) in [(1_000, 0.75), (10_000, 0.75)] {
+        rows.push(append(scratch.path(), batch, least)?);
     }
     fill(&dir, size)?;
-    audit(&dir)?;
-    open(&dir)?;
-    reads(&dir)?;
+    rows.push(audit(&dir)?);
+    rows.push(open(&dir)?);
+    rows.push(open_after_kill(&dir)?);
+    reads(&dir, &mut rows)?;
+    if as_json {
+        print_json(size, &rows)
+    } else {
+        print_table(&rows)
+    }
     Ok(())
+}
+
+fn print_table(rows: &[Row]) {
+    println!("| work | figure | raw work alone | ratio | target | met |\n| --- | --- | --- | --- | --- | --- |");
+    for Row { work, measured, unit, raw, target, met } in rows {
+        let shown =
+            |value: f64| if *unit == "/s" { format!("{:.0} k/s", value / 1e3) } else { format!("{value:.1} {unit}") };
+        let ratio = raw.map_or_else(String::new, |raw| format!("{:.2}", measured / raw));
+        let met = met.map_or("", |met| if met { "yes" } else { "no" });
+        let raw = raw.map_or_else(String::new, shown);
+        println!("| {work} | {} | {raw} | {ratio} | {target} | {met} |", shown(*measured));
+    }
+}
+
+/// The same as JSON: no word here needs an escape.
+fn print_json(size: u64, rows: &[Row]) {
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|Row { work, measured, unit, raw, target, met }| {
+            let baseline = optional(raw.map(|raw| raw.to_string()));
+            let ratio = optional(raw.map(|raw| (measured / raw).to_string()));
+            let met = optional(met.map(|met| met.to_string()));
+            let against = if raw.is_some() { "the raw work alone" } else { "" };
+            format!(
+                r#"{{"work":"{work}","measured":{measured},"unit":"{unit}","baseline":{baseline},"against":"{against}","ratio":{ratio},"target":"{target}","met":{met}}}"#
+            )
+        })
+        .collect();
+    let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!(r#"{{"records":{size},"machine":"{machine} cores","figures":[{}]}}"#, rows.join(",\n"));
 }
 
 fn key() -> LedgerKey {
@@ -78,10 +138,17 @@ fn entries(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(entry).collect()
 }
 
-fn row(work: &str, count: u64, time: Duration, raw: Duration) {
-    let rate = |time: Duration| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / time.as_secs_f64() / 1e3;
-    let ratio = raw.as_secs_f64() / time.as_secs_f64();
-    println!("| {work} | {:.0} k/s | {:.0} k/s | {ratio:.2} |", rate(time), rate(raw));
+/// A rate beside that of the raw work, and the share of it that is to be reached.
+fn share(work: &str, count: u64, time: Duration, raw: Duration, least: f64, target: &'static str) -> Row {
+    let rate = |time: Duration| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / time.as_secs_f64();
+    let (measured, raw) = (rate(time), rate(raw));
+    Row { work: work.to_owned(), measured, unit: "/s", raw: Some(raw), target, met: Some(measured >= raw * least) }
+}
+
+/// A time, and the bound below which it is to stay.
+fn below(work: &str, measured: f64, unit: &'static str, most: Option<(f64, &'static str)>) -> Row {
+    let (target, met) = (most.map_or("", |(_, words)| words), most.map(|(most, _)| measured < most));
+    Row { work: work.to_owned(), measured, unit, raw: None, target, met }
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
@@ -91,7 +158,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 /// Durable batches against leaf hashes, a write and an fdatasync of the same batches.
-fn append(scratch: &Path, batch: u64) -> Result<(), Box<dyn Error>> {
+fn append(scratch: &Path, batch: u64, least: f64) -> Result<Row, Box<dyn Error>> {
     let total = (batch * 50).max(100_000);
     let entries = entries(1..total + 1);
     let batches = || entries.chunks(usize::try_from(batch).unwrap_or(usize::MAX));
@@ -114,9 +181,8 @@ fn append(scratch: &Path, batch: u64) -> Result<(), Box<dyn Error>> {
     });
     done?;
     std::hint::black_box(sum);
-    row(&format!("durable append, batches of {batch}"), total, time, raw);
     fs::remove_dir_all(&dir)?;
-    Ok(())
+    Ok(share(&format!("durable append, batches of {batch}"), total, time, raw, least, ">= 75 %"))
 }
 
 fn fill(dir: &Path, size: u64) -> Result<(), Box<dyn Error>> {
@@ -133,7 +199,7 @@ fn fill(dir: &Path, size: u64) -> Result<(), Box<dyn Error>> {
 }
 
 /// A full audit against leaf and node hashes of the same entries, in memory, on all cores.
-fn audit(dir: &Path) -> Result<(), Box<dyn Error>> {
+fn audit(dir: &Path) -> Result<Row, Box<dyn Error>> {
     let verifier = key().verifier_key(ORIGIN);
     // Once to have it in the page cache.
     verify::audit(dir, &verifier, &|_| ())?;
@@ -157,8 +223,7 @@ fn audit(dir: &Path) -> Result<(), Box<dyn Error>> {
         raw += time;
         at = end;
     }
-    row("full audit, from page cache", report.entries_checked, time, raw);
-    Ok(())
+    Ok(share("full audit, from page cache", report.entries_checked, time, raw, 0.80, ">= 80 %"))
 }
 
 /// The leaves, and as many nodes.
@@ -173,27 +238,60 @@ fn hash_alone(leaves: &[Vec<u8>]) -> Hash {
     hashes.first().copied().unwrap_or_default()
 }
 
-fn open(dir: &Path) -> Result<(), Box<dyn Error>> {
+fn open(dir: &Path) -> Result<Row, Box<dyn Error>> {
     let (ledger, time) = timed(|| Ledger::open(dir, ORIGIN, key(), Options::default()));
-    let (ledger, report) = ledger?;
+    let (_, report) = ledger?;
     assert!(report.was_clean(), "{report:?}");
-    println!("| open, {} entries | {:.1} ms | | |", ledger.size(), time.as_secs_f64() * 1e3);
+    Ok(below("open the ledger, clean", time.as_secs_f64() * 1e3, "ms", Some((1e3, "< 1 s"))))
+}
+
+/// What this example is told to be killed at.
+const APPEND_UNTIL_KILLED: &str = "--append-until-killed";
+
+/// Appends batches until somebody ends it, and says once that it has begun.
+fn append_until_killed(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let (mut ledger, _) = Ledger::open(dir, ORIGIN, key(), Options::default())?;
+    let batch = entries(1..1_001);
+    for count in 0_u64.. {
+        ledger.append_entries(&batch)?;
+        if count == 20 {
+            println!("begun");
+        }
+    }
     Ok(())
 }
 
+/// Opens what a writer left that was killed amid its appends.
+fn open_after_kill(dir: &Path) -> Result<Row, Box<dyn Error>> {
+    let mut writer =
+        Command::new(std::env::current_exe()?).arg(APPEND_UNTIL_KILLED).arg(dir).stdout(Stdio::piped()).spawn()?;
+    let mut said = String::new();
+    if let Some(output) = writer.stdout.take() {
+        BufReader::new(output).read_line(&mut said)?;
+    }
+    writer.kill()?;
+    writer.wait()?;
+    assert_eq!(said.trim(), "begun", "the writer ended by itself");
+    let (ledger, time) = timed(|| Ledger::open(dir, ORIGIN, key(), Options::default()));
+    ledger?;
+    Ok(below("open the ledger, after kill -9", time.as_secs_f64() * 1e3, "ms", Some((1e3, "< 1 s"))))
+}
+
 /// Single questions, at positions all over the ledger.
-fn reads(dir: &Path) -> Result<(), Box<dyn Error>> {
+fn reads(dir: &Path, rows: &mut Vec<Row>) -> Result<(), Box<dyn Error>> {
     const QUESTIONS: u64 = 5_000;
     let (ledger, _) = Ledger::open(dir, ORIGIN, key(), Options::default())?;
     let reader = ledger.reader();
     let size = reader.size();
-    let ask = |name: &str, question: &dyn Fn(u64) -> Result<(), ledger::Error>| -> Result<(), Box<dyn Error>> {
+    type Question<'a> = &'a dyn Fn(u64) -> Result<(), ledger::Error>;
+    let mut ask = |name: &str, question: Question<'_>, most| -> Result<(), Box<dyn Error>> {
         let (done, time) = timed(|| (0..QUESTIONS).try_for_each(|index| question(mix(index) % size)));
         done?;
-        println!("| {name} | {:.1} µs | | |", time.as_secs_f64() * 1e6 / 5e3);
+        rows.push(below(name, time.as_secs_f64() * 1e6 / 5e3, "µs", most));
         Ok(())
     };
-    ask("one entry", &|position| reader.entry(position).map(|_| ()))?;
-    ask("inclusion proof", &|position| reader.inclusion_proof(position, size).map(|_| ()))?;
-    ask("consistency proof", &|position| reader.consistency_proof(position + 1, size).map(|_| ()))
+    let bound = Some((100.0, "< 100 µs"));
+    ask("one entry", &|position| reader.entry(position).map(|_| ()), None)?;
+    ask("inclusion proof", &|position| reader.inclusion_proof(position, size).map(|_| ()), bound)?;
+    ask("consistency proof", &|position| reader.consistency_proof(position + 1, size).map(|_| ()), bound)
 }

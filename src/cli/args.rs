@@ -315,12 +315,24 @@ pub(crate) struct Bench {
     /// Records of generated traffic
     #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
     pub(crate) records: u64,
+    /// Measure the intake from this broker instead, in topics that are made and removed
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) brokers: Option<String>,
+    /// Partitions of the metrics topic
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "brokers", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) partitions: u32,
     /// Print what docs/BENCHMARKS.md holds
     #[arg(long)]
     pub(crate) markdown: bool,
     /// Where the scratch directory goes [default: the temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
+    /// Measure nothing: draw how figures grow (SVG) from the JSON of earlier runs
+    #[arg(long, value_name = "RUN", num_args = 2..)]
+    pub(crate) plot: Vec<PathBuf>,
+    /// Measure nothing: make the tables of a page again from the JSON of earlier runs
+    #[arg(long, value_names = ["PAGE", "RUN"], num_args = 2.., conflicts_with = "plot")]
+    pub(crate) fill: Vec<PathBuf>,
 }
 
 /// `entries`.

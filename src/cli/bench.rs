@@ -6,9 +6,14 @@
 mod append;
 mod baseline;
 mod intake;
+mod kafka;
 mod memory;
+mod page;
+mod plain;
+mod plot;
 mod reads;
 mod report;
+mod runs;
 mod traffic;
 
 use std::path::PathBuf;
@@ -30,10 +35,25 @@ impl Drop for Scratch {
 }
 
 pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
+    if !bench.plot.is_empty() {
+        out::line(plot::draw(&runs::read(&bench.plot)?)?.trim_end());
+        return Ok(Exit::Fine);
+    }
+    if let [page, files @ ..] = bench.fill.as_slice() {
+        page::fill(page, &runs::read(files)?)?;
+        return Ok(Exit::Fine);
+    }
     let parent = bench.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch(parent.join(format!("govledger-bench-{}", std::process::id())));
     std::fs::create_dir_all(&scratch.0).map_err(file_error(&scratch.0))?;
     let mut report = Report::new(bench.records);
+    if let Some(brokers) = bench.brokers.clone() {
+        let plan = kafka::Plan { brokers, records: bench.records, partitions: bench.partitions };
+        kafka::measure(&plan, &scratch.0, &mut report)?;
+        drop(scratch);
+        report.print(options.json, bench.markdown);
+        return Ok(Exit::Fine);
+    }
     let said = |what: &str| out::note(format!("bench: {what}"));
     said("writing traffic");
     let traffic = traffic::write(&scratch.0.join("provider.ndjson"), bench.records)?;

@@ -1,11 +1,8 @@
 //! What the machine does with the same lines and without us: `serde_json` into a plain struct of the record's fields.
 
-use std::borrow::Cow;
 use std::hint::black_box;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use super::plain::Plain;
 use super::report::Report;
 use super::traffic::Traffic;
 use super::{CliError, file_error, rate};
@@ -16,60 +13,6 @@ use crate::domain::metric;
 const SAMPLE_BYTES: usize = 24 << 20;
 /// The best of so many passes counts.
 const PASSES: usize = 5;
-
-/// A string that is borrowed where it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(
-    #[serde(borrow)]
-    #[expect(dead_code, reason = "parsed to be measured")]
-    Cow<'a, str>,
-);
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "parsed to be measured")]
-struct Plain<'a> {
-    #[serde(borrow)]
-    event: Text<'a>,
-    #[serde(borrow)]
-    operation: Option<Text<'a>>,
-    #[serde(borrow)]
-    model: Text<'a>,
-    #[serde(borrow)]
-    engine_hash: Text<'a>,
-    #[serde(borrow)]
-    quantisation: Option<Text<'a>>,
-    #[serde(borrow)]
-    schema_id: Option<Text<'a>>,
-    duration_ms: f64,
-    queue_delay_us: Option<f64>,
-    tokens_in: Option<f64>,
-    tokens_out: Option<f64>,
-    kv_cache_reuse: Option<Reuse>,
-    speculative: Option<Speculative>,
-    #[serde(borrow)]
-    cost_usd: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error_code: Option<Text<'a>>,
-    queue_delay_budget_overrun: Option<bool>,
-    token_budget_overrun: Option<bool>,
-    #[serde(borrow)]
-    recorded_at: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "parsed to be measured")]
-struct Reuse {
-    hits: Option<u32>,
-    misses: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "parsed to be measured")]
-struct Speculative {
-    attempts: Option<u32>,
-    accepts: Option<u32>,
-}
 
 /// Rates of one core.
 pub(super) struct Baseline {
