@@ -8,6 +8,7 @@
 //! offset order; a node says nothing until it has read the governance topic to the end that it found at start; a follower
 //! says nothing at all.
 
+mod block;
 mod checks;
 mod client;
 mod config;
@@ -33,7 +34,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{IsolationLevel, KafkaConfig, Pauses, SaslMechanism, SecurityProtocol};
@@ -69,6 +70,7 @@ pub fn run(
             stop: Arc::new(AtomicBool::new(false)),
             partitions: Partitions::default(),
             threads: Vec::new(),
+            workers: Arc::new(Semaphore::new(cores())),
             shutdown,
         };
         let result = running.serve(follower, policy).await;
@@ -77,12 +79,17 @@ pub fn run(
     })
 }
 
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 struct Service {
     handle: Handle,
     config: KafkaConfig,
     stop: Arc<AtomicBool>,
     partitions: Partitions,
     threads: Vec<thread::JoinHandle<()>>,
+    workers: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -153,6 +160,7 @@ impl Service {
             progress,
             stop: Arc::clone(&self.stop),
             runtime: tokio::runtime::Handle::current(),
+            workers: Arc::clone(&self.workers),
         };
         let thread = thread::Builder::new()
             .name(name.clone())

@@ -1,8 +1,8 @@
 //! One partition into one ledger: a thread that asks the broker, and hands batches to the writer.
 //!
-//! Invariants: every record becomes one leaf, in offset order; a batch is handed over only after the one before it is
-//! durable, so what a crash leaves is a prefix; the position is the ledger's own. While the writer is busy the partition is
-//! paused, so memory stays at one batch in flight, one prepared, and what the client fetched ahead.
+//! Invariants: every record becomes one leaf, in offset order; a batch is queued only after the one before it, so what a
+//! crash leaves is a prefix; the position is the ledger's own. While the writer is busy the partition is paused, so memory
+//! stays at the batches in flight (see [`super::block`]), the one being collected, and what the client fetched ahead.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -13,8 +13,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::block::{Block, Blocks, InFlight};
 use super::client::{self, Consumer};
 use super::config::KafkaConfig;
 use super::error::{KafkaIntakeError, doing};
@@ -23,7 +25,7 @@ use super::record;
 use super::source::{Found, Place};
 use crate::clock::monotonic;
 use crate::domain::leaf::Header;
-use crate::sequencer::{Handle, Incoming, MetricsChunk, Prepare, SubmitError};
+use crate::sequencer::{Handle, Incoming, SubmitError};
 
 /// How long a poll waits for a first record: bounds how late a stop or a pause is seen.
 const POLL: Duration = Duration::from_millis(100);
@@ -55,23 +57,33 @@ pub(super) struct Intake {
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) runtime: runtime::Handle,
+    /// Bounds the blocks that are parsed at once, for all partitions.
+    pub(super) workers: Arc<Semaphore>,
 }
 
-/// Records ready for the writer.
+/// Records ready to be handed over.
 enum Batch {
     Events(Vec<Incoming>),
-    Records(Box<MetricsChunk>),
+    Records(Block),
+}
+
+/// A batch, its bytes, and the offset after it.
+struct Collected {
+    batch: Batch,
+    bytes: usize,
+    next: u64,
 }
 
 /// While a partition is read.
 struct Reading {
     consumer: Consumer,
-    prepare: Prepare,
+    /// Where metrics go.
+    blocks: Option<Blocks>,
     /// The next offset expected.
     next: u64,
     /// Lost before the next record.
     hole: Option<(u64, u64)>,
-    in_flight: Option<JoinHandle<Result<(), SubmitError>>>,
+    in_flight: InFlight,
     end_asked: Option<Instant>,
     committed: (Instant, u64),
 }
@@ -186,10 +198,10 @@ impl Intake {
         self.progress.advance(next);
         let mut reading = Reading {
             consumer,
-            prepare: self.handle.prepare(),
+            blocks: self.blocks(),
             next,
             hole,
-            in_flight: None,
+            in_flight: InFlight::default(),
             end_asked: None,
             committed: (monotonic(), 0),
         };
@@ -198,6 +210,11 @@ impl Intake {
         let settled = self.settle(&mut reading);
         self.commit(&mut reading, CommitMode::Async);
         result.and(settled)
+    }
+
+    fn blocks(&self) -> Option<Blocks> {
+        let Target::Metrics(number) = self.target else { return None };
+        Some(Blocks::new(self.handle.clone(), number, Arc::clone(&self.progress), Arc::clone(&self.workers)))
     }
 
     fn read_on(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
@@ -210,28 +227,25 @@ impl Intake {
                 self.hold(reading, number)?;
                 continue;
             }
-            let batch = self.collect(reading)?;
-            match batch {
-                Some((batch, next)) => {
-                    self.settle(reading)?;
-                    reading.in_flight = Some(self.hand_over(batch, next));
+            let collected = self.collect(reading)?;
+            while reading.in_flight.is_oldest_over() {
+                self.settle_oldest(reading)?;
+            }
+            if let Some(collected) = collected {
+                self.hand_over(reading, collected)?;
+            } else if reading.in_flight.is_empty() {
+                self.advance(reading);
+                if reading.committed.0.elapsed() >= COMMIT_EVERY {
+                    self.commit(reading, CommitMode::Async);
                 }
-                None if reading.in_flight.as_ref().is_none_or(JoinHandle::is_finished) => {
-                    self.settle(reading)?;
-                    self.advance(reading);
-                    if reading.committed.0.elapsed() >= COMMIT_EVERY {
-                        self.commit(reading, CommitMode::Async);
-                    }
-                }
-                None => {}
             }
         }
         Ok(())
     }
 
     /// Takes what is there, up to a batch; waits a moment where nothing is.
-    fn collect(&self, reading: &mut Reading) -> Result<Option<(Batch, u64)>, KafkaIntakeError> {
-        let (mut events, mut chunk) = (Vec::new(), MetricsChunk::default());
+    fn collect(&self, reading: &mut Reading) -> Result<Option<Collected>, KafkaIntakeError> {
+        let (mut events, mut block) = (Vec::new(), Block::default());
         let (mut records, mut bytes) = (0, 0);
         let (mut next, mut hole) = (reading.next, reading.hole);
         while records < self.config.batch_records_max && bytes < self.config.batch_bytes_max {
@@ -251,13 +265,7 @@ impl Intake {
             let body = message.payload().unwrap_or_default();
             match self.target {
                 Target::Governance => events.push(Incoming { header, body: body.to_vec() }),
-                Target::Metrics(_) => {
-                    // What it counts for is said by the fold.
-                    let _ = reading
-                        .prepare
-                        .push(&mut chunk, header, body)
-                        .map_err(|error| SubmitError::Sequencer(Arc::new(error)))?;
-                }
+                Target::Metrics(_) => block.push(header, body),
             }
             next = offset + 1;
             records += 1;
@@ -269,35 +277,61 @@ impl Intake {
         (reading.next, reading.hole) = (next, hole);
         let batch = match self.target {
             Target::Governance => Batch::Events(events),
-            Target::Metrics(_) => Batch::Records(Box::new(chunk)),
+            Target::Metrics(_) => Batch::Records(block),
         };
-        Ok(Some((batch, next)))
+        Ok(Some(Collected { batch, bytes, next }))
     }
 
-    /// Gives a batch to the writer. The one before it has ended.
-    fn hand_over(&self, batch: Batch, next: u64) -> JoinHandle<Result<(), SubmitError>> {
-        let (handle, progress, target) = (self.handle.clone(), Arc::clone(&self.progress), self.target);
-        self.runtime.spawn(async move {
-            match (batch, target) {
-                (Batch::Records(chunk), Target::Metrics(number)) => {
-                    handle.append_metrics_waiting(number, *chunk).await?;
+    /// Gives a batch to the writer, as soon as there is room for it.
+    fn hand_over(&self, reading: &mut Reading, collected: Collected) -> Result<(), KafkaIntakeError> {
+        let Collected { batch, bytes, next } = collected;
+        let task = match (batch, &mut reading.blocks) {
+            (Batch::Records(block), Some(blocks)) => {
+                let task = blocks.hand_over(&self.runtime, block, next);
+                reading.in_flight.push(task, bytes);
+                while reading.in_flight.is_full() {
+                    self.settle_oldest(reading)?;
                 }
-                (Batch::Records(_), Target::Governance) => {}
-                (Batch::Events(events), _) => loop {
-                    match handle.append_events(events.clone()).await {
-                        Err(SubmitError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-                        other => break other.map(|_| ())?,
-                    }
-                },
+                return Ok(());
+            }
+            (Batch::Records(_), None) => return Ok(()),
+            (Batch::Events(events), _) => {
+                // One at a time: a batch that found the queue full is handed in again, and none may overtake it.
+                self.settle(reading)?;
+                self.append_events(events, next)
+            }
+        };
+        reading.in_flight.push(task, bytes);
+        Ok(())
+    }
+
+    fn append_events(&self, events: Vec<Incoming>, next: u64) -> JoinHandle<Result<(), SubmitError>> {
+        let (handle, progress) = (self.handle.clone(), Arc::clone(&self.progress));
+        self.runtime.spawn(async move {
+            loop {
+                match handle.append_events(events.clone()).await {
+                    Err(SubmitError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    other => break other.map(|_| ())?,
+                }
             }
             progress.appended(next, handle.now());
             Ok(())
         })
     }
 
-    /// Waits for the batch in flight; a writer that takes long pauses the partition.
+    /// Waits for everything in flight.
     fn settle(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
-        let Some(mut task) = reading.in_flight.take() else { return Ok(()) };
+        let mut result = Ok(());
+        while !reading.in_flight.is_empty() {
+            // All of them, even after one that failed: the position is known only once nothing is under way.
+            result = result.and(self.settle_oldest(reading));
+        }
+        result
+    }
+
+    /// Waits for the oldest batch in flight; a writer that takes long pauses the partition.
+    fn settle_oldest(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
+        let Some(mut task) = reading.in_flight.pop() else { return Ok(()) };
         let early = self.runtime.block_on(async { tokio::time::timeout(PAUSE_AFTER, &mut task).await });
         let ended = if let Ok(ended) = early {
             ended
