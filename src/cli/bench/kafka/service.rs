@@ -1,14 +1,13 @@
-//! The service in a process of its own, watched from outside until it has caught up.
+//! The service, watched from outside until it has caught up.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ledger::Reader;
 
 use super::Plan;
 use super::topics::Topics;
-use crate::cli::bench::{CliError, failed, file_error};
+use crate::cli::bench::{CliError, failed, file_error, process};
 use crate::cli::source::{Client, ServiceFile};
 use crate::clock::{Clock, monotonic};
 use crate::config::Config;
@@ -41,17 +40,6 @@ pub(super) struct CaughtUp {
     pub(super) peak_mib: f64,
 }
 
-/// The process; ends when this is dropped.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Starts a service on the topics and waits until every record is durable and folded.
 pub(super) fn catch_up(plan: &Plan, topics: &Topics, scratch: &Path) -> Result<CaughtUp, CliError> {
     let data = scratch.join("kafka-data");
@@ -59,8 +47,7 @@ pub(super) fn catch_up(plan: &Plan, topics: &Topics, scratch: &Path) -> Result<C
     let config = scratch.join("govledger.toml");
     write_config(&config, plan)?;
     let started = monotonic();
-    let service = start(&data, &config, scratch)?;
-    let process = service.0.id();
+    let service = process::start(&data, &config, &scratch.join("service.log"))?;
     let mut watch = Watch { data_dir, readers: Vec::new(), seen: 0, changed: started };
     let first = loop {
         if let size @ 1.. = watch.records()? {
@@ -71,12 +58,12 @@ pub(super) fn catch_up(plan: &Plan, topics: &Topics, scratch: &Path) -> Result<C
     let mut early = None;
     while watch.seen < plan.records {
         if watch.records()? >= plan.records / 10 && early.is_none() {
-            early = Some(memory(process, "VmRSS:"));
+            early = Some(service.memory_mib("VmRSS:"));
         }
     }
     let (durable, whole) = (began.elapsed(), started.elapsed());
     folded(&data, topics.last)?;
-    let late_mib = memory(process, "VmRSS:");
+    let late_mib = service.memory_mib("VmRSS:");
     Ok(CaughtUp {
         counted: plan.records - first,
         durable,
@@ -84,7 +71,7 @@ pub(super) fn catch_up(plan: &Plan, topics: &Topics, scratch: &Path) -> Result<C
         whole,
         early_mib: early.unwrap_or(late_mib),
         late_mib,
-        peak_mib: memory(process, "VmHWM:"),
+        peak_mib: service.memory_mib("VmHWM:"),
     })
 }
 
@@ -111,25 +98,6 @@ fn write_config(path: &Path, plan: &Plan) -> Result<(), CliError> {
     let kafka = KafkaConfig { bootstrap_servers: plan.brokers.clone(), ..KafkaConfig::default() };
     let config = Config { kafka: Some(kafka), ..Config::default() };
     std::fs::write(path, toml::to_string(&config).map_err(failed)?).map_err(file_error(path))
-}
-
-fn start(data: &Path, config: &Path, scratch: &Path) -> Result<Service, CliError> {
-    let program = std::env::current_exe().map_err(failed)?;
-    let log_path = scratch.join("service.log");
-    let log = std::fs::File::create(&log_path).map_err(file_error(&log_path))?;
-    let child = Command::new(program)
-        .arg("serve")
-        .arg("--data")
-        .arg(data)
-        .arg("--config")
-        .arg(config)
-        .args(["--listen", "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(failed)?;
-    Ok(Service(child))
 }
 
 /// Looks at the metrics ledgers from outside.
@@ -187,11 +155,4 @@ fn folded(data: &Path, last: Time) -> Result<(), CliError> {
 fn rules(client: &Client) -> Result<(), CliError> {
     let answer = client.get(&format!("/v1/stacks/{}/slo", crate::cli::bench::intake::STACK))?;
     if answer.is_success() { Ok(()) } else { Err(failed(format!("the service answers {}", answer.status))) }
-}
-
-/// A line of the process's status, in MiB; 0 where the system does not say.
-fn memory(process: u32, line: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap_or_default();
-    value.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or_default() / 1024.0
 }
