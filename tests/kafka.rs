@@ -12,6 +12,8 @@ mod leaderless;
 mod node;
 #[path = "kafka/outage.rs"]
 mod outage;
+#[path = "kafka/rotations.rs"]
+mod rotations;
 mod support;
 
 use std::sync::OnceLock;

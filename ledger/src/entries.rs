@@ -45,6 +45,10 @@ impl EntrySource for Reader {
         self.consistency_proof(old, new)
     }
 
+    fn rotations_text(&self) -> String {
+        self.keys().text().to_owned()
+    }
+
     fn checkpoint_text(&self) -> String {
         self.checkpoint().text().to_owned()
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    chain::KeyChain,
     checkpoint::SignedCheckpoint,
     disk::{Access, Disk, OsDisk, parent, read_file, write_file},
     error::{Damage, DamageKind, Error, IoContext as _},
@@ -21,7 +22,6 @@ use crate::{
     tile::{TILE_HEIGHT, TileKind, TilePath},
     tiles::{TileCache, TileTree},
     tree::{self, NodeSource, leaf_hash},
-    verify,
 };
 
 /// A bundle of 256 entries of the longest kind.
@@ -70,6 +70,11 @@ impl Reader {
         }
         disk.create_dir(dir).at("create", dir)?;
         sync_tiles(&disk, dir, &mut unsynced)?;
+        let keys = self.keys();
+        if !keys.text().is_empty() {
+            // By these the checkpoint is verified, so they come before it.
+            keys.store(&disk, dir)?;
+        }
         // All that the checkpoint covers is durable. Now the directory can say so.
         let path = dir.join("checkpoint");
         write_file(&disk, &path, checkpoint.text().as_bytes()).at("write", &path)?;
@@ -82,7 +87,7 @@ impl Reader {
         if disk.stat(&path).at("examine", &path)?.is_none() {
             return Ok(0);
         }
-        let there = read_checkpoint(disk, dir, self.verifier_key())?;
+        let there = read_checkpoint(disk, dir, &self.keys())?;
         let export_size = there.size();
         if export_size > size || self.root_at(export_size)? != there.root() {
             return Err(Error::ExportDiffers { path: dir.to_owned(), export_size, size });
@@ -115,14 +120,14 @@ fn sync_tiles(disk: &dyn Disk, dir: &Path, unsynced: &mut Vec<PathBuf>) -> Resul
     Ok(())
 }
 
-pub(crate) fn read_checkpoint(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Result<SignedCheckpoint, Error> {
+pub(crate) fn read_checkpoint(disk: &dyn Disk, dir: &Path, keys: &KeyChain) -> Result<SignedCheckpoint, Error> {
     let path = dir.join("checkpoint");
     if disk.stat(&path).at("examine", &path)?.is_none() {
         return Err(Error::NoLedger { path: dir.to_owned() });
     }
     let bytes = read_file(disk, &path, NOTE_BYTES_MAX).at("read", &path)?;
     let text = str::from_utf8(&bytes).map_err(|_error| crate::note::NoteError::Text)?;
-    Ok(verify::checkpoint(text, key)?)
+    Ok(keys.checkpoint(text)?)
 }
 
 /// A reader of an export, which checks everything against the signed root before handing it out.
@@ -133,6 +138,7 @@ pub struct ExportReader(Arc<Inner>);
 struct Inner {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    keys: KeyChain,
     checkpoint: SignedCheckpoint,
     cache: TileCache,
 }
@@ -146,8 +152,9 @@ impl ExportReader {
 
     /// [`ExportReader::open`] on a disk of the caller's.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
-        let checkpoint = read_checkpoint(disk.as_ref(), dir, key)?;
-        let inner = Inner { disk, dir: dir.to_owned(), checkpoint, cache: TileCache::default() };
+        let keys = KeyChain::load(disk.as_ref(), dir, key)?;
+        let checkpoint = read_checkpoint(disk.as_ref(), dir, &keys)?;
+        let inner = Inner { disk, dir: dir.to_owned(), keys, checkpoint, cache: TileCache::default() };
         // The partial tiles hold the complete subtrees of the right edge, all of their hashes among them:
         // if those give the signed root, every hash in a partial tile is right.
         let size = inner.checkpoint.size();
@@ -334,5 +341,9 @@ impl EntrySource for ExportReader {
 
     fn checkpoint_text(&self) -> String {
         self.0.checkpoint.text().to_owned()
+    }
+
+    fn rotations_text(&self) -> String {
+        self.0.keys.text().to_owned()
     }
 }

@@ -26,9 +26,9 @@ use std::{
 use crate::{
     block::{BLOCK_BYTES, Block, SEGMENT_MAGIC},
     blocks::Blocks,
+    chain::KeyChain,
     disk::{Access, Disk, DiskFile},
     error::{Damage, DamageKind, Error, IoContext as _},
-    note::VerifierKey,
     sealed::SealedFile,
 };
 
@@ -171,11 +171,9 @@ pub(crate) fn read_header(file: &dyn DiskFile, first: u64) -> io::Result<Option<
 
 /// Checks that a block's checkpoint is signed by the ledger's key under its origin. The bytes have passed
 /// their checksum, so where they are not, the ledger is another one.
-pub(crate) fn check_identity(dir: &Path, block: &Block, key: &VerifierKey) -> Result<(), Error> {
-    block
-        .checkpoint
-        .verify(key)
-        .map_err(|_error| Error::OtherLedger { path: dir.to_owned(), expected: key.to_string() })
+pub(crate) fn check_identity(dir: &Path, block: &Block, keys: &KeyChain) -> Result<(), Error> {
+    keys.verify(&block.checkpoint)
+        .map_err(|_error| Error::OtherLedger { path: dir.to_owned(), expected: keys.first().to_string() })
 }
 
 pub(crate) fn header_damage(path: &Path) -> Error {

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     block::{Block, HEAD_MAGIC, SEGMENT_MAGIC},
+    chain::{KeyChain, last_key},
     checkpoint::{Checkpoint, SignedCheckpoint},
     derived::{DerivedFiles, DerivedWriter},
     disk::{Access, Disk, DiskFile, OsDisk},
@@ -21,7 +22,7 @@ use crate::{
     hash::Hash,
     key::LedgerKey,
     layout::{SEGMENT_DATA_AT, check_is_ledger, head_path, lock_path, segment_path, segments_dir, tree_dir},
-    note::{VerifierKey, check_name},
+    note::{NoteError, VerifierKey, check_name},
     reader::{Reader, Shared},
     recovery::{HeadState, Recovery, recover},
     seal::{Progress, Sealer},
@@ -64,7 +65,7 @@ pub struct Ledger {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     key: LedgerKey,
-    verifier: VerifierKey,
+    keys: Arc<KeyChain>,
     options: Options,
     segment: OpenSegment,
     segments: Arc<[u64]>,
@@ -111,11 +112,11 @@ impl Ledger {
         options: Options,
         lock: Arc<dyn DiskFile>,
     ) -> Result<(Self, Recovery), Error> {
-        let verifier = key.verifier_key(origin);
+        let keys = Arc::new(KeyChain::of_writer(disk.as_ref(), dir, &key.verifier_key(origin))?);
         let tree = tree_dir(dir);
         disk.create_dir(&tree).at("create", &tree)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Create));
-        let found = recover(&disk, dir, &verifier, &files)?;
+        let found = recover(&disk, dir, &keys, &files)?;
         let head_file = disk.open(&head_path(dir), Access::Create).at("open", head_path(dir))?;
         if found.report.head == HeadState::Missing {
             // A head file whose name is lost in a crash says nothing of what was durable.
@@ -125,7 +126,7 @@ impl Ledger {
         let shared = Arc::new(Shared::attached(
             Arc::clone(&disk),
             dir,
-            verifier.clone(),
+            Arc::clone(&keys),
             files,
             found.checkpoint.clone(),
             Arc::clone(&segments),
@@ -134,7 +135,7 @@ impl Ledger {
             disk,
             dir: dir.to_owned(),
             key,
-            verifier,
+            keys,
             options,
             segment: found.segment,
             segments,
@@ -204,7 +205,7 @@ impl Ledger {
         }
         let frontier = self.derived.frontier();
         let checkpoint =
-            Checkpoint { origin: self.verifier.name().to_owned(), size: frontier.size(), root: frontier.root() }
+            Checkpoint { origin: self.keys.first().name().to_owned(), size: frontier.size(), root: frontier.root() }
                 .sign(&self.key);
 
         // Entries, then the checkpoint that closes them. A crash from here to the end of the sync leaves
@@ -292,12 +293,43 @@ impl Ledger {
 
     /// The ledger's name.
     pub fn origin(&self) -> &str {
-        self.verifier.name()
+        self.keys.first().name()
     }
 
-    /// The key with which the ledger's checkpoints are verified.
+    /// The key from which the ledger's checkpoints are verified: the first one.
     pub fn verifier_key(&self) -> &VerifierKey {
-        &self.verifier
+        self.keys.first()
+    }
+
+    /// The keys that signed and sign.
+    pub fn keys(&self) -> &KeyChain {
+        &self.keys
+    }
+
+    /// Signs with `key` from the next batch on. `rotations` are the notes of this ledger's keys with one more, which names `key` and the
+    /// present size. A crash before they are durable leaves the old key in force, one after it the new; either way the checkpoints
+    /// that are there stay as they are. An error stops the writer.
+    pub fn rotate(&mut self, key: LedgerKey, rotations: &str) -> Result<(), Error> {
+        if let Some(cause) = &self.poison {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        let keys = KeyChain::follow(self.keys.first(), rotations)?;
+        let is_next = keys.current() == &key.verifier_key(self.origin())
+            && rotations.starts_with(self.keys.text())
+            && last_key(rotations)? == Some(key.public())
+            && keys.last_at() == Some(self.size());
+        if !is_next {
+            return Err(NoteError::Rotation("it is not the next one of this ledger at its size").into());
+        }
+        if let Err(error) = keys.store(self.disk.as_ref(), &self.dir) {
+            self.poison = Some(error.to_string());
+            return Err(error);
+        }
+        // Durable. Nothing was signed with the new key yet, and nothing is signed with the old one any more.
+        self.keys = Arc::new(keys);
+        self.key = key;
+        self.shared.rotate(Arc::clone(&self.keys));
+        Ok(())
     }
 
     /// The directory.

@@ -17,6 +17,7 @@ pub mod blob;
 mod block;
 mod block_table;
 mod blocks;
+pub mod chain;
 pub mod checkpoint;
 mod create;
 mod derived;
@@ -43,6 +44,7 @@ mod tiles;
 pub mod tree;
 pub mod verify;
 
+pub use chain::KeyChain;
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use entries::Entries;
 pub use error::{Damage, DamageKind, Error};

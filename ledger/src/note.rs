@@ -71,6 +71,9 @@ pub enum NoteError {
     /// The text is no checkpoint.
     #[error("the text is not a checkpoint: {0}")]
     Checkpoint(&'static str),
+    /// What should be a rotation of keys is none that can be followed.
+    #[error("the rotation of keys: {0}")]
+    Rotation(&'static str),
     /// The checkpoint is of another ledger.
     #[error("the checkpoint is of {found:?}, not of {expected:?}")]
     Origin {

@@ -7,6 +7,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use crate::{
+    chain::{KeyChain, read_rotations},
     checkpoint::{SignedCheckpoint, parse_decimal},
     error::Error,
     hash::Hash,
@@ -63,12 +64,29 @@ impl ProofFile {
         text.parse()
     }
 
-    /// Checks that `entry` is at the proof's index in the ledger that `key` signs for.
+    /// Checks that `entry` is at the proof's index in the ledger that `key` signs for, or signed for first: where the proof carries
+    /// rotations of the key, they are followed.
     pub fn verify(&self, entry: &[u8], key: &VerifierKey) -> Result<(), Error> {
-        self.checkpoint.verify(key)?;
+        self.chain(key)?.verify(&self.checkpoint)?;
         let (size, root) = (self.checkpoint.size(), self.checkpoint.root());
         verify::inclusion(self.index, size, &leaf_hash(entry), &self.hashes, &root)?;
         Ok(())
+    }
+}
+
+impl ProofFile {
+    /// What a proof says besides, where the ledger's key was rotated.
+    pub fn extra_of(rotations: &str) -> Option<Vec<u8>> {
+        (!rotations.is_empty()).then(|| rotations.as_bytes().to_vec())
+    }
+
+    /// The keys from `first` on. What the prover says besides that is no rotation says nothing here.
+    fn chain(&self, first: &VerifierKey) -> Result<KeyChain, NoteError> {
+        let text = self.extra.as_deref().and_then(|extra| str::from_utf8(extra).ok());
+        match text.filter(|text| !text.is_empty() && read_rotations(text).is_ok()) {
+            Some(text) => KeyChain::follow(first, text),
+            None => Ok(KeyChain::of(first.clone())),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
 
 use crate::{
     blocks::Blocks,
+    chain::KeyChain,
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, INDEX_STEP, TreeView},
     disk::{Access, Disk, OsDisk},
@@ -51,7 +52,9 @@ const HEAD_READS_MAX: usize = 100;
 pub(crate) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    key: VerifierKey,
+    /// The key that everything is verified from.
+    first: VerifierKey,
+    keys: RwLock<Arc<KeyChain>>,
     files: Arc<DerivedFiles>,
     cache: TileCache,
     blocks: Arc<Blocks>,
@@ -79,7 +82,7 @@ impl Shared {
     pub(crate) fn attached(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        key: VerifierKey,
+        keys: Arc<KeyChain>,
         files: Arc<DerivedFiles>,
         checkpoint: SignedCheckpoint,
         segments: Arc<[u64]>,
@@ -87,7 +90,8 @@ impl Shared {
         Self {
             disk,
             dir: dir.to_owned(),
-            key,
+            first: keys.first().clone(),
+            keys: RwLock::new(keys),
             files,
             cache: TileCache::default(),
             blocks: Arc::default(),
@@ -101,6 +105,15 @@ impl Shared {
     pub(crate) fn publish(&self, checkpoint: SignedCheckpoint, segments: Arc<[u64]>) {
         let state = Arc::new(State { checkpoint, segments });
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Lets readers know by which keys checkpoints are verified from here on.
+    pub(crate) fn rotate(&self, keys: Arc<KeyChain>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    pub(crate) fn keys(&self) -> Arc<KeyChain> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn state(&self) -> Arc<State> {
@@ -154,10 +167,6 @@ impl Shared {
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
-
-    pub(crate) fn key(&self) -> &VerifierKey {
-        &self.key
-    }
 }
 
 /// A reader of a ledger. Cheap to clone, and to be used from many threads.
@@ -181,9 +190,10 @@ impl Reader {
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
         check_is_ledger(disk.as_ref(), dir)?;
         let header = find_segment(disk.as_ref(), dir, 0, &Arc::default())?.valid_header(0)?;
-        check_identity(dir, &header, key)?;
+        let keys = KeyChain::load(disk.as_ref(), dir, key)?;
+        check_identity(dir, &header, &keys)?;
         let files = Arc::new(DerivedFiles::new(Arc::clone(&disk), dir, Access::Read));
-        let mut shared = Shared::attached(disk, dir, key.clone(), files, header.checkpoint, Arc::new([0]));
+        let mut shared = Shared::attached(disk, dir, Arc::new(keys), files, header.checkpoint, Arc::new([0]));
         shared.is_attached = false;
         let reader = Self { shared: Arc::new(shared) };
         reader.refresh()?;
@@ -220,9 +230,12 @@ impl Reader {
 
     fn durable_head(&self) -> Result<SignedCheckpoint, Error> {
         for _ in 0..HEAD_READS_MAX {
-            if let Head::Block(block) = read_head(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.key)? {
+            if let Head::Block(block) = read_head(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.keys())? {
                 return Ok(block.checkpoint);
             }
+            // It may be signed by a key that came since.
+            let keys = KeyChain::load(self.shared.disk.as_ref(), &self.shared.dir, &self.shared.first)?;
+            self.shared.rotate(Arc::new(keys));
             std::thread::yield_now();
         }
         Err(Damage::error(head_path(&self.shared.dir), 0, DamageKind::Head))
@@ -233,14 +246,19 @@ impl Reader {
         &self.shared.dir
     }
 
-    /// The key with which the ledger's checkpoints are verified.
+    /// The key from which the ledger's checkpoints are verified: the first one.
     pub fn verifier_key(&self) -> &VerifierKey {
-        &self.shared.key
+        &self.shared.first
+    }
+
+    /// The keys that signed and sign.
+    pub fn keys(&self) -> Arc<KeyChain> {
+        self.shared.keys()
     }
 
     /// The ledger's name.
     pub fn origin(&self) -> &str {
-        self.shared.key.name()
+        self.shared.first.name()
     }
 
     /// The first position held: 0 as long as nothing is given up.

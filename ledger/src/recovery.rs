@@ -22,6 +22,7 @@ use std::{io, path::Path, sync::Arc};
 use crate::{
     block::{BLOCK_BYTES, Block, HEAD_MAGIC, SEGMENT_MAGIC},
     blocks::Blocks,
+    chain::KeyChain,
     checkpoint::SignedCheckpoint,
     derived::{DerivedFiles, DerivedWriter, TreeView},
     disk::{Access, Disk, DiskFile, parent, read_file},
@@ -33,7 +34,6 @@ use crate::{
         read_header, sealed_path, segment_path, segments_dir,
     },
     ledger::OpenSegment,
-    note::VerifierKey,
     scan::{SCAN_READ_BYTES, Scanned, fault_damage, scan},
     scanner::{Scan, Scanner, find_checkpoint},
     sealed::SealedFile,
@@ -110,21 +110,21 @@ struct Last {
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    key: &VerifierKey,
+    keys: &KeyChain,
     files: &Arc<DerivedFiles>,
 ) -> Result<Recovered, Error> {
-    let head = read_head(disk.as_ref(), dir, key)?;
+    let head = read_head(disk.as_ref(), dir, keys)?;
     let last = find_last(disk.as_ref(), dir, head.as_ref())?;
-    check_identity(dir, &last.header, key)?;
+    check_identity(dir, &last.header, keys)?;
     let (mut derived, tree_rebuilt) = match resume(files, &last) {
         Some(derived) => (derived, false),
         None => (rebuild(disk.as_ref(), dir, files, &last)?, true),
     };
     let scanned = scan(&segment_path(dir, last.first), &last.file, &mut derived)?;
-    let checkpoint = last_checkpoint(dir, &last, &scanned, key, &derived)?;
+    let checkpoint = last_checkpoint(dir, &last, &scanned, keys, &derived)?;
     derived.flush()?;
     check_head(dir, head.as_ref(), &checkpoint, &scanned, files)?;
-    let tail_bytes_cut = cut_tail(dir, &last, &scanned, key, checkpoint.size())?;
+    let tail_bytes_cut = cut_tail(dir, &last, &scanned, keys, checkpoint.size())?;
     let suspect_bytes_rewritten = rewrite_suspect(disk.as_ref(), dir, &last, &scanned)?;
     derived.cut()?;
     let sealings_removed = remove_sealings(disk.as_ref(), dir)?;
@@ -166,13 +166,13 @@ impl Head {
 
 /// Reads the head file. One whose signature is not by the ledger's key is as good as none: whether it is
 /// another ledger's is decided by the segments.
-pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Result<Head, Error> {
+pub(crate) fn read_head(disk: &dyn Disk, dir: &Path, keys: &KeyChain) -> Result<Head, Error> {
     let path = head_path(dir);
     if disk.stat(&path).at("examine", &path)?.is_none() {
         return Ok(Head::Missing);
     }
     let bytes = read_file(disk, &path, BLOCK_BYTES).at("read", &path)?;
-    let block = Block::decode(HEAD_MAGIC, &bytes).filter(|block| block.checkpoint.verify(key).is_ok());
+    let block = Block::decode(HEAD_MAGIC, &bytes).filter(|block| keys.verify(&block.checkpoint).is_ok());
     Ok(block.map_or(Head::Unreadable, |block| Head::Block(Box::new(block))))
 }
 
@@ -278,7 +278,7 @@ fn last_checkpoint(
     dir: &Path,
     last: &Last,
     scanned: &Scanned,
-    key: &VerifierKey,
+    keys: &KeyChain,
     derived: &DerivedWriter,
 ) -> Result<SignedCheckpoint, Error> {
     let Some(text) = &scanned.checkpoint else {
@@ -287,7 +287,7 @@ fn last_checkpoint(
     let position = derived.frontier().size();
     let checkpoint = str::from_utf8(text)
         .map_err(|error| error.to_string())
-        .and_then(|text| crate::verify::checkpoint(text, key).map_err(|error| error.to_string()));
+        .and_then(|text| keys.checkpoint(text).map_err(|error| error.to_string()));
     let checkpoint = checkpoint.map_err(|why| {
         let kind = DamageKind::Checkpoint { position, why };
         Damage::error(segment_path(dir, last.first), scanned.batch.end, kind)
@@ -335,7 +335,7 @@ fn check_head(
 }
 
 /// Cuts off what follows the last checkpoint frame, unless it shows that more was durable.
-fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey, size: u64) -> Result<u64, Error> {
+fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, keys: &KeyChain, size: u64) -> Result<u64, Error> {
     let path = segment_path(dir, last.first);
     let len = last.file.len().at("examine", &path)?;
     let tail = len.saturating_sub(scanned.batch.end);
@@ -346,7 +346,7 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey, size:
         let rest = usize::try_from(len - offset).unwrap_or(usize::MAX);
         let mut bytes = vec![0; rest];
         last.file.read_exact_at(&mut bytes, offset).at("read", &path)?;
-        if was_durable(&bytes, key) {
+        if was_durable(&bytes, keys) {
             return Err(fault_damage(&path, scanned, size));
         }
     }
@@ -356,8 +356,8 @@ fn cut_tail(dir: &Path, last: &Last, scanned: &Scanned, key: &VerifierKey, size:
 
 /// Whether bytes that begin with no valid frame show that what they begin with was durable: a signed
 /// checkpoint follows, and after it another batch was begun.
-fn was_durable(bytes: &[u8], key: &VerifierKey) -> bool {
-    let is_signed = |text: &[u8]| str::from_utf8(text).is_ok_and(|text| crate::verify::checkpoint(text, key).is_ok());
+fn was_durable(bytes: &[u8], keys: &KeyChain) -> bool {
+    let is_signed = |text: &[u8]| str::from_utf8(text).is_ok_and(|text| keys.checkpoint(text).is_ok());
     find_checkpoint(bytes, 1, is_signed).is_some_and(|(_, end)| bytes[end..].iter().any(|byte| *byte != 0))
 }
 

@@ -35,11 +35,11 @@ use zstd::bulk::Compressor;
 use crate::{
     block_table::{BLOCK_RAW_BYTES_MAX, BlockTable},
     blocks::Blocks,
+    chain::KeyChain,
     disk::{Access, DiskFile},
     error::{Damage, DamageKind, Error, IoContext as _},
     frame::FrameKind,
     layout::{SEGMENT_DATA_AT, header_damage, read_header, sealed_path, sealing_path, segment_path, segments_dir},
-    note::VerifierKey,
     reader::Shared,
     scan::SCAN_READ_BYTES,
     scanner::{Fault, Scan, Scanner},
@@ -163,7 +163,8 @@ impl Sealer {
         let mut bytes = vec![0; usize::try_from(SEGMENT_DATA_AT).unwrap_or_default()];
         raw.read_exact_at(&mut bytes, 0).at("read", &raw_path)?;
         writer.block(&bytes, 0).at("write", &path)?;
-        let frames = Frames { raw, path: &raw_path, key: self.shared.key(), positions: first..next };
+        let keys = self.shared.keys();
+        let frames = Frames { raw, path: &raw_path, keys: &keys, positions: first..next };
         frames.cut(self.block_bytes, |block, entries| writer.block(block, entries).at("write", &path))?;
         let len = writer.finish().at("write", &path)?;
         file.sync_data().at("sync", &path)?;
@@ -199,7 +200,7 @@ impl Sealer {
 struct Frames<'a> {
     raw: &'a Arc<dyn DiskFile>,
     path: &'a Path,
-    key: &'a VerifierKey,
+    keys: &'a KeyChain,
     positions: std::ops::Range<u64>,
 }
 
@@ -238,7 +239,7 @@ impl Frames<'_> {
         };
         let checkpoint = str::from_utf8(text)
             .map_err(|error| error.to_string())
-            .and_then(|text| crate::verify::checkpoint(text, self.key).map_err(|error| error.to_string()));
+            .and_then(|text| self.keys.checkpoint(text).map_err(|error| error.to_string()));
         match checkpoint {
             Err(why) => damage(*offset, DamageKind::Checkpoint { position: counted, why }),
             Ok(signed) if signed.size() != counted => {

@@ -25,6 +25,8 @@ pub trait EntrySource: Sync {
     fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error>;
     /// The signed checkpoint, verbatim.
     fn checkpoint_text(&self) -> String;
+    /// The rotations of the ledger's key, verbatim: by these and the first key the checkpoint is verified.
+    fn rotations_text(&self) -> String;
 }
 
 /// Checks that a position is held at a size.

@@ -105,10 +105,6 @@ impl Order {
         })
     }
 
-    fn command_id(&self) -> String {
-        command_id(&self.caller.name, &self.key)
-    }
-
     /// How a command under the same key ended, where its request is made anew each time and so could not be compared.
     pub(super) fn outcome_known(&self) -> Option<Result<Response, Problem>> {
         let id = self.command_id();
@@ -122,6 +118,10 @@ impl Order {
             }
             None => Ok(Json(CommandReply::applied(id, record.position)).into_response()),
         })
+    }
+
+    fn command_id(&self) -> String {
+        command_id(&self.caller.name, &self.key)
     }
 
     pub(super) async fn give(self, request: Request) -> Result<Response, Problem> {

@@ -225,10 +225,15 @@ fn prove(state: &ApiState, ledger: &str, position: u64, size: Option<u64>) -> Re
         None => current,
         Some(size) => {
             let root = reader.root_at(size)?;
+            // A key signs for its own time alone.
+            if reader.keys().key_at(size) != reader.keys().current() {
+                let detail = "the key of that size was rotated since; its checkpoints are with those who kept them";
+                return Err(Problem::invalid("size", detail));
+            }
             let key = state.handle().data_dir().ledger_key()?;
             Checkpoint { origin: reader.origin().to_owned(), size, root }.sign(&key)
         }
     };
     let hashes = reader.inclusion_proof(position, checkpoint.size())?;
-    Ok(ProofFile { extra: None, index: position, hashes, checkpoint }.to_string())
+    Ok(ProofFile { extra: ProofFile::extra_of(reader.keys().text()), index: position, hashes, checkpoint }.to_string())
 }

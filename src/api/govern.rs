@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::ApiState;
@@ -15,6 +15,7 @@ use crate::domain::command::{
 use crate::domain::policy::Policy;
 use crate::ingest::http;
 use crate::projection::what_if::DryRunAnswer;
+use crate::sequencer::{Handle, SequencerError};
 
 /// The largest policy document.
 const POLICY_BYTES_MAX: usize = 1 << 20;
@@ -150,11 +151,24 @@ pub(crate) async fn revoke(Path(id): Path<String>, input: Input, body: Body) -> 
 
 /// `POST /v1/node-key/rotate`: the key of the node that is asked.
 pub(crate) async fn rotate_node_key(input: Input, body: Body) -> Result<Response, Problem> {
+    rotate(input, body, Handle::node_key_rotation).await
+}
+
+/// `POST /v1/ledger-key/rotate`: the key of the checkpoints of the node that is asked.
+pub(crate) async fn rotate_ledger_key(input: Input, body: Body) -> Result<Response, Problem> {
+    rotate(input, body, Handle::ledger_key_rotation).await
+}
+
+async fn rotate(
+    input: Input,
+    body: Body,
+    request: fn(&Handle) -> Result<Request, SequencerError>,
+) -> Result<Response, Problem> {
     let order = order(input, body).await?;
     if let Some(again) = order.outcome_known() {
         return again;
     }
     let state = order.state.clone();
-    let request = tokio::task::spawn_blocking(move || state.handle().node_key_rotation()).await??;
-    order.give(request).await.map(IntoResponse::into_response)
+    let request = tokio::task::spawn_blocking(move || request(state.handle())).await??;
+    order.give(request).await
 }

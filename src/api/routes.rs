@@ -3,9 +3,7 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{
-    commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
-};
+use super::{commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -388,6 +386,12 @@ pub(crate) static ROUTES: &[Route] = &[
     command("/v1/keys/{id}/revoke", ADMIN, "ReasonBody", "Takes a key out of force", || post(govern::revoke)),
     Route {
         request: Content::None,
+        ..command("/v1/ledger-key/rotate", ADMIN, "", "Rotates the checkpoint key of the node that is asked", || {
+            post(govern::rotate_ledger_key)
+        })
+    },
+    Route {
+        request: Content::None,
         ..command("/v1/node-key/rotate", ADMIN, "", "Rotates the envelope key of the node that is asked", || {
             post(govern::rotate_node_key)
         })
@@ -399,8 +403,15 @@ pub(crate) static ROUTES: &[Route] = &[
         "/ledger/{name}/vkey",
         "",
         Content::Other("text/plain"),
-        "The verifier key; compare it with the one that you keep",
+        "The verifier keys, the first one first; compare it with the one that you keep",
         || get(tiles::vkey),
+    ),
+    read(
+        "/ledger/{name}/rotations",
+        "",
+        Content::Other("text/plain"),
+        "The notes in which each key of the ledger signed the next; empty where there is one key",
+        || get(tiles::rotations),
     ),
     read(
         "/ledger/{name}/tile/{*tile}",

@@ -22,7 +22,14 @@ pub(crate) async fn checkpoint(State(state): State<ApiState>, Path(name): Path<S
 
 /// `/ledger/{name}/vkey`: convenient, and worth nothing as proof; keep the key from `init`.
 pub(crate) async fn vkey(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
-    let text = format!("{}\n", reader(&state, &name)?.verifier_key());
+    let keys = reader(&state, &name)?.keys();
+    let text: String = keys.keys().map(|key| format!("{key}\n")).collect();
+    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
+}
+
+/// `/ledger/{name}/rotations`: by these the first key leads to the one that signs now.
+pub(crate) async fn rotations(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let text = reader(&state, &name)?.keys().text().to_owned();
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
 }
 

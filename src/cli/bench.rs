@@ -7,11 +7,8 @@ mod append;
 mod baseline;
 mod intake;
 mod kafka;
-<<<<<<< HEAD
 mod memory;
-=======
 mod open;
->>>>>>> 5156a00 (wip: opening measured, clean and after kill -9)
 mod page;
 mod plain;
 mod plot;
@@ -72,12 +69,9 @@ pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
     said("single appends");
     append::measure(&node, &traffic, &scratch.0, &mut report)?;
     let data = node.stop()?;
-<<<<<<< HEAD
-=======
     report.memory();
     said("open");
     open::measure(&data, &traffic, &scratch.0, &mut report)?;
->>>>>>> 5156a00 (wip: opening measured, clean and after kill -9)
     said("rebuild");
     reads::rebuild(&data, intake_rate, &mut report)?;
     said("verify");

@@ -19,6 +19,7 @@ use crate::sequencer::{CommandOutcome, new_token};
 
 /// Where a node's own key is rotated.
 const ROTATE_NODE: &str = "/v1/node-key/rotate";
+const ROTATE_LEDGER: &str = "/v1/ledger-key/rotate";
 /// Past states can be read, not decided about.
 pub(super) const PRESENT: Past = Past { as_of: None };
 
@@ -169,26 +170,41 @@ pub(super) fn given(
     let (token, key) = who_and_key(place, key)?;
     match place.service()? {
         Some(client) => remote(&client.with_token(token), &key, request, seen),
-        None => local(place, options, (&token, &key), seen, |_| Ok(request.clone())),
+        None => local(place, options, (&token, &key), |node| {
+            check_seen(node, request, seen)?;
+            Ok(request.clone())
+        }),
     }
 }
 
-/// `keys rotate-node`: the node makes its new key itself, so what is asked is known there alone.
-pub(super) fn rotate_node(place: &Place, options: &Options, key: Option<String>) -> Outcome {
+/// Which key of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodesKey {
+    /// That of its envelopes.
+    Envelopes,
+    /// That of its checkpoints.
+    Checkpoints,
+}
+
+/// `keys rotate-node` and `rotate-ledger`: the node makes its new key itself, so what is asked is known there alone.
+pub(super) fn rotate(place: &Place, options: &Options, key: Option<String>, which: NodesKey) -> Outcome {
     let (token, key) = who_and_key(place, key)?;
+    let (path, what) = match which {
+        NodesKey::Envelopes => (ROTATE_NODE, "the node signs envelopes"),
+        NodesKey::Checkpoints => (ROTATE_LEDGER, "the node signs checkpoints"),
+    };
     let given = match place.service()? {
-        Some(client) => post(&client.with_token(token), &key, ROTATE_NODE, &Value::Null, None)?,
-        None => local(place, options, (&token, &key), None, |node| Ok(node.handle.node_key_rotation()?))?,
+        Some(client) => post(&client.with_token(token), &key, (path, &Value::Null), None)?,
+        None => local(place, options, (&token, &key), |node| match which {
+            NodesKey::Envelopes => Ok(node.handle.node_key_rotation()?),
+            NodesKey::Checkpoints => Ok(node.handle.ledger_key_rotation()?),
+        })?,
     };
     if options.json {
         out::json(&given.body);
     } else {
         let key_id = out::text(&given.body["made"]);
-        out::line(format!(
-            "{}: the node signs with key {key_id} since entry {}",
-            tone(Tone::Good, "applied"),
-            given.position
-        ));
+        out::line(format!("{}: {what} with key {key_id} since entry {}", tone(Tone::Good, "applied"), given.position));
     }
     Ok(Exit::Fine)
 }
@@ -215,15 +231,11 @@ fn local(
     place: &Place,
     options: &Options,
     (token, key): (&str, &str),
-    seen: Option<u64>,
     request: impl FnOnce(&Node) -> Result<Request, CliError>,
 ) -> Result<Given, CliError> {
     let config = Config::load(options.config.as_deref()).map_err(|error| config_error(&error))?;
     let node = Node::open(&place.data, &config, false)?;
-    let done = request(&node).and_then(|request| {
-        check_seen(&node, &request, seen)?;
-        through(&node, token, key, &request)
-    });
+    let done = request(&node).and_then(|request| through(&node, token, key, &request));
     node.stop()?;
     done
 }
@@ -368,21 +380,28 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         }
         // The service makes the key itself.
         Request::NodeKeyRotate(_) => (ROTATE_NODE.to_owned(), Value::Null),
+        Request::LedgerKeyRotate(_) => (ROTATE_LEDGER.to_owned(), Value::Null),
     })
 }
 
 fn remote(client: &Client, key: &str, request: &Request, seen: Option<u64>) -> Result<Given, CliError> {
     let (path, body) = route(request)?;
+    let if_match = seen.map(|version| format!("\"{version}\""));
+    let tag = if_match.as_deref().map(|tag| ("if-match", tag));
     if matches!(request, Request::PrincipalRevoke(_) | Request::TokenRevoke(_)) {
         return answered(client, &client.delete(&path, &[("idempotency-key", key)])?);
     }
-    post(client, key, &path, &body, seen)
+    post(client, key, (&path, &body), tag)
 }
 
-fn post(client: &Client, key: &str, path: &str, body: &Value, seen: Option<u64>) -> Result<Given, CliError> {
-    let if_match = seen.map(|version| format!("\"{version}\""));
+fn post(
+    client: &Client,
+    key: &str,
+    (path, body): (&str, &Value),
+    tag: Option<(&str, &str)>,
+) -> Result<Given, CliError> {
     let mut headers = vec![("idempotency-key", key), ("content-type", "application/json")];
-    headers.extend(if_match.as_deref().map(|tag| ("if-match", tag)));
+    headers.extend(tag);
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
     answered(client, &client.post(path, &headers, &body)?)
 }

@@ -19,7 +19,8 @@ pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome 
         let directory = export.directory.join(&name);
         let report = reader.export(&directory).map_err(|error| other_export(error, &directory))?;
         let vkey = export.directory.join(format!("{name}.vkey"));
-        std::fs::write(&vkey, format!("{}\n", reader.verifier_key())).map_err(file_error(&vkey))?;
+        let keys: String = reader.keys().keys().map(|key| format!("{key}\n")).collect();
+        std::fs::write(&vkey, keys).map_err(file_error(&vkey))?;
         if !options.json {
             out::line(format!(
                 "{name}: {} entries, {} bundles and {} tiles written",

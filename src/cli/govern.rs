@@ -1,7 +1,7 @@
 //! `maintenance` and `keys`: commands that an admin or whoever is on call gives, and the lists beside them.
 
 use super::args::{KeyTask, MaintenanceTask, Options};
-use super::decide::{give, read_to_decide, rotate_node};
+use super::decide::{NodesKey, give, read_to_decide, rotate};
 use super::error::{CliError, Outcome};
 use super::source::Place;
 use crate::clock::Clock;
@@ -30,7 +30,8 @@ pub(crate) fn maintenance(place: &Place, options: &Options, task: MaintenanceTas
 pub(crate) fn keys(place: &Place, options: &Options, task: KeyTask) -> Outcome {
     let (request, key) = match task {
         KeyTask::List { past } => return super::ask::answer(place, options, &Asked::Keys, past),
-        KeyTask::RotateNode { key } => return rotate_node(place, options, key),
+        KeyTask::RotateNode { key } => return rotate(place, options, key, NodesKey::Envelopes),
+        KeyTask::RotateLedger { key } => return rotate(place, options, key, NodesKey::Checkpoints),
         KeyTask::Enroll { author, public_key, event_type, replaces, key } => {
             let public_key = public_key.to_ascii_lowercase();
             let event_types = event_type.into_iter().collect();

@@ -15,7 +15,12 @@ pub(crate) fn prove(place: &Place, options: &Options, prove: &Prove) -> Outcome 
             let ledger = files.ledger(&prove.ledger)?;
             let checkpoint = SignedCheckpoint::parse(&ledger.checkpoint_text()).map_err(ledger::Error::from)?;
             let hashes = ledger.inclusion_proof(prove.position, checkpoint.size())?;
-            let proof = ProofFile { extra: None, index: prove.position, hashes, checkpoint };
+            let proof = ProofFile {
+                extra: ProofFile::extra_of(&ledger.rotations_text()),
+                index: prove.position,
+                hashes,
+                checkpoint,
+            };
             (proof.to_string(), ledger.entry(prove.position)?)
         }
         Source::Server(client) => {

@@ -8,7 +8,7 @@ mod keys;
 mod waiver;
 
 pub use govern::{MaintenanceEnd, MaintenanceWindow, PolicyDecision, PolicyProposal, maintenance_id, proposal_id};
-pub use keys::{KeyConfirm, KeyEnroll, KeyRevoke, NodeKeyRotate};
+pub use keys::{KeyConfirm, KeyEnroll, KeyRevoke, LedgerKeyRotate, NodeKeyRotate};
 
 use std::collections::BTreeSet;
 
@@ -113,6 +113,8 @@ pub enum Request {
     KeyRevoke(KeyRevoke),
     /// A node's envelope key gives way to a new one.
     NodeKeyRotate(NodeKeyRotate),
+    /// The key that signs a node's checkpoints gives way to a new one.
+    LedgerKeyRotate(LedgerKeyRotate),
 }
 
 /// A judgement about an engine.
@@ -253,7 +255,7 @@ pub fn incident_id(position: u64) -> String {
 }
 
 /// Event type on the wire, and the roles that may ask for it.
-const VOCABULARY: [(&str, &[Role]); 28] = [
+const VOCABULARY: [(&str, &[Role]); 29] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
     ("llm_waiver_approved", &[Role::Finance]),
     ("llm_waiver_refused", &[Role::Finance]),
@@ -282,6 +284,7 @@ const VOCABULARY: [(&str, &[Role]); 28] = [
     ("ledger_key_confirmed", &[Role::Admin]),
     ("ledger_key_revoked", &[Role::Admin]),
     ("ledger_node_key_rotated", &[Role::Admin]),
+    ("ledger_checkpoint_key_rotated", &[Role::Admin]),
 ];
 
 /// Whether `event_type` is a command's.
@@ -322,6 +325,7 @@ impl Request {
             Self::KeyConfirm(_) => 25,
             Self::KeyRevoke(_) => 26,
             Self::NodeKeyRotate(_) => 27,
+            Self::LedgerKeyRotate(_) => 28,
         }
     }
 
@@ -371,7 +375,8 @@ impl Request {
             | Self::KeyEnroll(_)
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
-            | Self::NodeKeyRotate(_) => None,
+            | Self::NodeKeyRotate(_)
+            | Self::LedgerKeyRotate(_) => None,
         }
     }
 
@@ -405,7 +410,8 @@ impl Request {
             | Self::KeyEnroll(_)
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
-            | Self::NodeKeyRotate(_) => None,
+            | Self::NodeKeyRotate(_)
+            | Self::LedgerKeyRotate(_) => None,
         }
     }
 
@@ -440,7 +446,8 @@ impl Request {
             | Self::KeyEnroll(_)
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
-            | Self::NodeKeyRotate(_) => None,
+            | Self::NodeKeyRotate(_)
+            | Self::LedgerKeyRotate(_) => None,
         }
     }
 
@@ -475,7 +482,8 @@ impl Request {
             | Self::KeyEnroll(_)
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
-            | Self::NodeKeyRotate(_) => None,
+            | Self::NodeKeyRotate(_)
+            | Self::LedgerKeyRotate(_) => None,
         }
     }
 
@@ -487,6 +495,7 @@ impl Request {
             Self::MaintenanceSet(_) => Some(maintenance_id(position)),
             Self::KeyEnroll(enroll) => keys::key_id_of(&enroll.public_key),
             Self::NodeKeyRotate(rotate) => keys::key_id_of(&rotate.new),
+            Self::LedgerKeyRotate(rotate) => keys::key_id_of(&rotate.new),
             _ => None,
         }
     }
@@ -525,6 +534,7 @@ impl Request {
             "ledger_key_confirmed" => typed(json).map(Self::KeyConfirm),
             "ledger_key_revoked" => typed(json).map(Self::KeyRevoke),
             "ledger_node_key_rotated" => typed(json).map(Self::NodeKeyRotate),
+            "ledger_checkpoint_key_rotated" => typed(json).map(Self::LedgerKeyRotate),
             _ => IncidentWork::read(event_type, json).map_or_else(
                 || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
                 |read| read.map(Self::IncidentWork),

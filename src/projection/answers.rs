@@ -19,8 +19,8 @@ use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
 pub use govern::{
-    AuthorKeyRow, KeyStatus, KeysAnswer, MaintenanceAnswer, NodeKeyRow, PolicyAnswer, ProposalAnswer, ProposalRow,
-    WindowRow,
+    AuthorKeyRow, CheckpointKeyRow, KeyStatus, KeysAnswer, MaintenanceAnswer, NodeKeyRow, PolicyAnswer, ProposalAnswer,
+    ProposalRow, WindowRow,
 };
 pub use incident::{CheckState, CheckStep, IncidentAnswer, IncidentRow, IncidentsAnswer, due_counts};
 pub use incident_report::{

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::command::{self, KeyEnroll, NodeKeyRotate, Request};
+use crate::domain::command::{self, KeyEnroll, LedgerKeyRotate, NodeKeyRotate, Request};
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::settings::NodeKey;
 
@@ -56,11 +56,24 @@ pub struct EnvelopeKey {
     pub retired: Option<u64>,
 }
 
+/// A key that signed a node's checkpoints giving way to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointKeys {
+    /// The old public key.
+    pub old: [u8; 32],
+    /// The new public key.
+    pub new: [u8; 32],
+    /// The entry in which the old key signs the new one.
+    pub position: u64,
+}
+
 /// All keys, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     nodes: BTreeMap<String, EnvelopeKey>,
     authors: BTreeMap<String, AuthorKey>,
+    /// Rotations of checkpoint keys by node. The first key of a node is no entry: whoever checks its ledgers has it.
+    checkpoints: BTreeMap<String, Vec<CheckpointKeys>>,
 }
 
 /// What a key id stands for at a position.
@@ -119,6 +132,16 @@ impl Keys {
         self.nodes.iter().map(|(id, key)| (id.as_str(), key))
     }
 
+    /// The rotations of the key that signs `node`'s checkpoints, oldest first.
+    pub fn checkpoint_keys(&self, node: &str) -> &[CheckpointKeys] {
+        self.checkpoints.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// All of them, by node.
+    pub fn all_checkpoint_keys(&self) -> impl Iterator<Item = (&str, &CheckpointKeys)> {
+        self.checkpoints.iter().flat_map(|(node, all)| all.iter().map(move |keys| (node.as_str(), keys)))
+    }
+
     /// Decides about a key command by `principal`: nothing, or why not. `genesis` is the ledger's first leaf hash.
     pub fn decide(&self, principal: &str, genesis: &str, request: &Request) -> Result<(), Refusal> {
         match request {
@@ -144,6 +167,7 @@ impl Keys {
                 None => Ok(()),
             },
             Request::NodeKeyRotate(rotate) => self.may_rotate(genesis, rotate),
+            Request::LedgerKeyRotate(rotate) => self.may_rotate_checkpoints(genesis, rotate),
             _ => Ok(()),
         }
     }
@@ -201,9 +225,32 @@ impl Keys {
         let (id, public) = new_key(&rotate.new, "new")?;
         self.is_new(&id, "new")?;
         let statement = NodeKeyRotate::statement(&rotate.node, &rotate.old, &rotate.new, genesis);
-        let proof: Option<[u8; 64]> = STANDARD.decode(&rotate.proof).ok().and_then(|bytes| bytes.try_into().ok());
-        let holds = proof.is_some_and(|proof| ledger::verify_signature(&public, statement.as_bytes(), &proof).is_ok());
-        if holds { Ok(()) } else { Err(refuse("proof", "the new key did not sign the statement of its rotation")) }
+        if signed(&statement, &public, &rotate.proof) {
+            Ok(())
+        } else {
+            Err(refuse("proof", "the new key did not sign the statement of its rotation"))
+        }
+    }
+
+    fn may_rotate_checkpoints(&self, genesis: &str, rotate: &LedgerKeyRotate) -> Result<(), Refusal> {
+        if self.of_node(&rotate.node).is_none() {
+            return Err(refuse("node", format!("there is no node {:?}", rotate.node)));
+        }
+        let ((_, old), (_, new)) = (new_key(&rotate.old, "old")?, new_key(&rotate.new, "new")?);
+        let before = self.checkpoint_keys(&rotate.node);
+        if let Some(last) = before.last().filter(|last| last.new != old) {
+            return Err(refuse("old", "it is not the key of the rotation before").by(last.position));
+        }
+        if new == old || before.iter().any(|keys| keys.old == new || keys.new == new) {
+            return Err(refuse("new", "it has signed before"));
+        }
+        let statement = LedgerKeyRotate::statement(&rotate.node, &rotate.old, &rotate.new, genesis);
+        for (field, public, signature) in [("by_old", &old, &rotate.by_old), ("by_new", &new, &rotate.by_new)] {
+            if !signed(&statement, public, signature) {
+                return Err(refuse(field, "the key did not sign the statement of the rotation"));
+            }
+        }
+        Ok(())
     }
 
     /// Folds an admitted key command.
@@ -225,6 +272,15 @@ impl Keys {
                 }
                 if let Ok((id, public)) = new_key(&rotate.new, "new") {
                     self.nodes.insert(id, EnvelopeKey { node: rotate.node.clone(), public, retired: None });
+                }
+            }
+            Request::LedgerKeyRotate(rotate) => {
+                if let (Ok((_, old)), Ok((_, new))) = (new_key(&rotate.old, "old"), new_key(&rotate.new, "new")) {
+                    self.checkpoints.entry(rotate.node.clone()).or_default().push(CheckpointKeys {
+                        old,
+                        new,
+                        position,
+                    });
                 }
             }
             _ => {}
@@ -263,6 +319,12 @@ impl Keys {
             key.revoked = Some(position);
         }
     }
+}
+
+/// Whether `public` signed `statement`; the signature in base64.
+fn signed(statement: &str, public: &[u8; 32], signature: &str) -> bool {
+    let signature: Option<[u8; 64]> = STANDARD.decode(signature).ok().and_then(|bytes| bytes.try_into().ok());
+    signature.is_some_and(|signature| ledger::verify_signature(public, statement.as_bytes(), &signature).is_ok())
 }
 
 /// Id and bytes of a public key given in hex.

@@ -210,7 +210,8 @@ impl Stacks {
             | Request::KeyEnroll(_)
             | Request::KeyConfirm(_)
             | Request::KeyRevoke(_)
-            | Request::NodeKeyRotate(_) => {}
+            | Request::NodeKeyRotate(_)
+            | Request::LedgerKeyRotate(_) => {}
         }
     }
 

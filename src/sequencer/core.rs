@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ledger::chain::{self, Rotation};
 use ledger::{EntrySource, Ledger};
 
 use super::ahead::Ahead;
@@ -90,6 +91,7 @@ impl Core {
     #[expect(clippy::needless_pass_by_value, reason = "configuration is handed over at start")]
     pub fn open(data_dir: DataDir, times: TimeFields) -> Result<Self, SequencerError> {
         let node_key = data_dir.node_key()?;
+        data_dir.finish_rotations()?;
         let embedded = data_dir.settings().source == SourceSettings::Embedded;
         let governance = open_ledger(&data_dir, "governance", &data_dir.settings().entry()?)?;
         let mut metrics = BTreeMap::new();
@@ -131,7 +133,7 @@ impl Core {
             embedded,
         };
         core.replay(&times)?;
-        core.settle_node_key()?;
+        core.settle_keys()?;
         Ok(core)
     }
 
@@ -257,8 +259,8 @@ impl Core {
             self.files.see(position, &leaf.header);
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
-        if is_node_key_rotation(&applied) {
-            self.settle_node_key()?;
+        if is_key_rotation(&applied) {
+            self.settle_keys()?;
         }
         if self.deferred.is_empty() && self.can_follow(&applied) {
             self.follow_on(&applied)?;
@@ -280,6 +282,42 @@ impl Core {
         self.data_dir.promote_node_key()?;
         tracing::info!(key_id = wanted, "keys.node_rotated: envelopes are signed with the new key from here on");
         self.shared.set_node_key(next);
+        Ok(())
+    }
+
+    fn settle_keys(&mut self) -> Result<(), SequencerError> {
+        self.settle_node_key()?;
+        self.settle_ledger_key()
+    }
+
+    /// Signs checkpoints with the key that the ledger's last entry about it names. The note of the rotation is kept first: with it the
+    /// rotation is done, and whatever of the rest a crash leaves undone is done before the ledgers are opened again.
+    fn settle_ledger_key(&mut self) -> Result<(), SequencerError> {
+        let mut rotations = self.data_dir.rotations()?;
+        let done = chain::read_rotations(&rotations).map_err(|error| of("ledger key")(error.into()))?.len();
+        let wanted = self.shared.governance().keys.checkpoint_keys(self.data_dir.node()).get(done).cloned();
+        let Some(wanted) = wanted else { return Ok(()) };
+        let (old, next) = (self.data_dir.ledger_key()?, self.data_dir.next_ledger_key()?);
+        let Some(next) = next.filter(|next| next.public() == wanted.new && old.public() == wanted.old) else {
+            tracing::error!(position = wanted.position, "keys.missing: an entry names a ledger key that is not here");
+            return Ok(());
+        };
+        let mut sizes = vec![(self.data_dir.origin("governance"), self.governance.size())];
+        sizes.extend(
+            self.metrics.iter().map(|(n, ledger)| (self.data_dir.origin(&format!("metrics-{n}")), ledger.size())),
+        );
+        let note = Rotation::sign(&old, wanted.new, &sizes).map_err(|error| of("ledger key")(error.into()))?;
+        rotations.push_str(&note);
+        self.data_dir.store_rotations(&rotations)?;
+        for (number, ledger) in &mut self.metrics {
+            ledger.rotate(next.clone(), &rotations).map_err(of(&format!("metrics-{number}")))?;
+        }
+        self.governance.rotate(next, &rotations).map_err(of("governance"))?;
+        self.data_dir.promote_ledger_key(&rotations)?;
+        tracing::info!(
+            position = wanted.position,
+            "keys.ledger_rotated: checkpoints are signed with the new key from here on"
+        );
         Ok(())
     }
 
@@ -585,10 +623,10 @@ impl Core {
     }
 }
 
-fn is_node_key_rotation(applied: &Applied) -> bool {
+fn is_key_rotation(applied: &Applied) -> bool {
     match &applied.event {
         Some(Event::Command(command)) if applied.verdict == Verdict::Admitted => {
-            matches!(command.request, Request::NodeKeyRotate(_))
+            matches!(command.request, Request::NodeKeyRotate(_) | Request::LedgerKeyRotate(_))
         }
         _ => false,
     }

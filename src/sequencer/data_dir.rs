@@ -5,6 +5,7 @@
 //! node.json          this node's name; written last, so that it marks a finished `init`
 //! keys/ledger.pem    signs checkpoints      keys/node.pem   signs envelopes       (0600)
 //! keys/node.next.pem the key that a rotation under way brings; takes the place of node.pem once its entry is folded
+//! keys/ledger.next.pem and keys/rotations   the same for the key of the checkpoints, and the notes in which each key signs the next
 //! governance/ metrics-<n>/                  the ledgers
 //! blobs/             records too large for an entry, by their SHA-256
 //! cache/             sled; may be deleted at any time
@@ -30,6 +31,10 @@ use crate::domain::time::Time;
 
 /// The key that is to follow the node key.
 const NEXT_NODE_KEY: &str = "keys/node.next.pem";
+/// The key that is to follow the ledger key.
+const NEXT_LEDGER_KEY: &str = "keys/ledger.next.pem";
+/// The rotations of the ledger key, as each ledger has them.
+const ROTATIONS: &str = "keys/rotations";
 
 /// A data directory that `init` has finished.
 #[derive(Debug, Clone)]
@@ -162,14 +167,21 @@ impl DataDir {
         Ok(Self { disk: Arc::new(OsDisk), root: root.to_owned(), node, settings })
     }
 
-    /// Creates a ledger with its first entry and its verifier key beside it; returns its writer.
+    /// Creates a ledger with its first entry and its verifier keys beside it; returns its writer.
     pub(super) fn create_ledger(&self, name: &str, first_entry: &[u8]) -> Result<ledger::Ledger, SequencerError> {
-        let key = self.ledger_key()?;
-        let vkey = key.verifier_key(&self.origin(name));
-        write_durably(&self.root.join("keys").join(format!("{name}.vkey")), format!("{vkey}\n").as_bytes(), 0o644)?;
-        let (disk, dir) = (self.disk(), self.ledger_dir(name));
-        ledger::Ledger::create_on(disk, &dir, &self.origin(name), key, ledger::Options::default(), first_entry)
-            .map_err(of(name))
+        let (key, rotations) = (self.ledger_key()?, self.rotations()?);
+        self.write_verifier_keys(name, &rotations)?;
+        let (disk, dir, options) = (self.disk(), self.ledger_dir(name), ledger::Options::default());
+        let create = ledger::Ledger::create_on(disk, &dir, &self.origin(name), key, options, first_entry);
+        let made = create.map_err(of(name))?;
+        if rotations.is_empty() {
+            return Ok(made);
+        }
+        // Begun by a later key: the way there from the first one lies beside it from the start.
+        drop(made);
+        ledger::chain::put_rotations(self.disk.as_ref(), &dir, &rotations).map_err(of(name))?;
+        let opened = ledger::Ledger::open_on(self.disk(), &dir, &self.origin(name), self.ledger_key()?, options);
+        Ok(opened.map_err(of(name))?.0)
     }
 
     /// The directory itself.
@@ -212,9 +224,83 @@ impl DataDir {
         self.root.join("blobs")
     }
 
-    /// The key that signs checkpoints.
+    /// The key that signs checkpoints: the one that the rotations end with, wherever a crash left its file.
     pub fn ledger_key(&self) -> Result<LedgerKey, SequencerError> {
-        LedgerKey::load(&self.root.join("keys/ledger.pem")).map_err(of("ledger key"))
+        let last = ledger::chain::last_key(&self.rotations()?).map_err(|error| of("ledger key")(error.into()))?;
+        match self.next_ledger_key()? {
+            Some(next) if last == Some(next.public()) => Ok(next),
+            Some(_) | None => LedgerKey::load(&self.root.join("keys/ledger.pem")).map_err(of("ledger key")),
+        }
+    }
+
+    /// The notes in which each ledger key signs the next, oldest first.
+    pub fn rotations(&self) -> Result<String, SequencerError> {
+        let path = self.root.join(ROTATIONS);
+        if path.exists() { fs::read_to_string(&path).map_err(at(&path)) } else { Ok(String::new()) }
+    }
+
+    /// Keeps them. From here on the new key is the ledger key, whatever happens.
+    pub(super) fn store_rotations(&self, rotations: &str) -> Result<(), SequencerError> {
+        write_durably(&self.root.join(ROTATIONS), rotations.as_bytes(), 0o644)
+    }
+
+    /// Finishes what a rotation of the ledger key may have left undone: every ledger has all notes, the key its place, the
+    /// verifier keys are listed. No ledger is open.
+    pub(super) fn finish_rotations(&self) -> Result<(), SequencerError> {
+        let rotations = self.rotations()?;
+        if rotations.is_empty() {
+            return Ok(());
+        }
+        for name in self.ledgers()? {
+            let put = ledger::chain::put_rotations(self.disk.as_ref(), &self.ledger_dir(&name), &rotations);
+            put.map_err(of(&name))?;
+        }
+        self.promote_ledger_key(&rotations)
+    }
+
+    /// Puts the next ledger key in the place of the ledger key, where the rotations end with it.
+    pub(super) fn promote_ledger_key(&self, rotations: &str) -> Result<(), SequencerError> {
+        for name in self.ledgers()? {
+            self.write_verifier_keys(&name, rotations)?;
+        }
+        let last = ledger::chain::last_key(rotations).map_err(|error| of("ledger key")(error.into()))?;
+        if self.next_ledger_key()?.is_some_and(|next| last == Some(next.public())) {
+            self.promote(NEXT_LEDGER_KEY, "keys/ledger.pem")?;
+        }
+        Ok(())
+    }
+
+    /// The key that is to follow the ledger key, where a rotation was begun.
+    pub fn next_ledger_key(&self) -> Result<Option<LedgerKey>, SequencerError> {
+        self.load_next(NEXT_LEDGER_KEY)
+    }
+
+    /// The same, made where there is none.
+    pub fn make_next_ledger_key(&self) -> Result<LedgerKey, SequencerError> {
+        self.make_next(NEXT_LEDGER_KEY)
+    }
+
+    /// The file that is handed out: the first key, from which everything is checked, and below it those that followed.
+    fn write_verifier_keys(&self, name: &str, rotations: &str) -> Result<(), SequencerError> {
+        let invalid = |error: ledger::note::NoteError| of(name)(error.into());
+        let rotations = ledger::chain::read_rotations(rotations).map_err(invalid)?;
+        let first = match rotations.first() {
+            Some(rotation) => rotation.old,
+            None => self.ledger_key()?.public(),
+        };
+        let keys = std::iter::once(first).chain(rotations.iter().map(|rotation| rotation.new));
+        let mut text = String::new();
+        for public in keys {
+            let origin = self.origin(name);
+            let key = ledger::VerifierKey::new(&origin, ledger::note::KeyKind::Ed25519, public).map_err(invalid)?;
+            text.push_str(&key.to_string());
+            text.push('\n');
+        }
+        let path = self.root.join("keys").join(format!("{name}.vkey"));
+        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        write_durably(&path, text.as_bytes(), 0o644)
     }
 
     /// The key that signs envelopes.
@@ -224,36 +310,47 @@ impl DataDir {
 
     /// The key that is to follow the node key, where a rotation was begun.
     pub fn next_node_key(&self) -> Result<Option<LedgerKey>, SequencerError> {
-        let path = self.root.join(NEXT_NODE_KEY);
-        if path.exists() { LedgerKey::load(&path).map(Some).map_err(of("next node key")) } else { Ok(None) }
+        self.load_next(NEXT_NODE_KEY)
     }
 
     /// The same, made where there is none. One that an earlier attempt left serves: nobody else has it.
     pub fn make_next_node_key(&self) -> Result<LedgerKey, SequencerError> {
-        if let Some(key) = self.next_node_key()? {
+        self.make_next(NEXT_NODE_KEY)
+    }
+
+    /// Puts the next node key in the place of the node key. The old one is of no use to anybody any more.
+    pub(super) fn promote_node_key(&self) -> Result<(), SequencerError> {
+        self.promote(NEXT_NODE_KEY, "keys/node.pem")
+    }
+
+    fn load_next(&self, name: &str) -> Result<Option<LedgerKey>, SequencerError> {
+        let path = self.root.join(name);
+        if path.exists() { LedgerKey::load(&path).map(Some).map_err(of(name)) } else { Ok(None) }
+    }
+
+    fn make_next(&self, name: &str) -> Result<LedgerKey, SequencerError> {
+        if let Some(key) = self.load_next(name)? {
             return Ok(key);
         }
         let key = LedgerKey::generate(random()?);
-        key.store(&self.root.join(NEXT_NODE_KEY)).map_err(of("next node key"))?;
+        key.store(&self.root.join(name)).map_err(of(name))?;
         Ok(key)
     }
 
-    /// Puts the next node key in the place of the node key, in one step. The old one is of no use to anybody any more.
-    pub(super) fn promote_node_key(&self) -> Result<(), SequencerError> {
-        let (from, to) = (self.root.join(NEXT_NODE_KEY), self.root.join("keys/node.pem"));
-        fs::rename(&from, &to).map_err(at(&to))?;
+    /// Renames a key's file, durably: in one step the one key takes the other's place.
+    fn promote(&self, from: &str, to: &str) -> Result<(), SequencerError> {
+        let to = self.root.join(to);
+        fs::rename(self.root.join(from), &to).map_err(at(&to))?;
         let keys = self.root.join("keys");
         fs::File::open(&keys).and_then(|directory| directory.sync_all()).map_err(at(&keys))
     }
 
-    /// The verifier key of a ledger. Needs no secret.
+    /// The key from which a ledger is checked: the first one. Needs no secret.
     pub fn verifier_key(&self, ledger: &str) -> Result<ledger::note::VerifierKey, SequencerError> {
         let path = self.root.join("keys").join(format!("{ledger}.vkey"));
         let text = fs::read_to_string(&path).map_err(at(&path))?;
-        ledger::note::VerifierKey::parse(text.trim()).map_err(|error| SequencerError::Invalid {
-            what: path.display().to_string(),
-            value: text,
-            reason: error.to_string(),
+        ledger::note::VerifierKey::parse(text.lines().next().unwrap_or_default().trim()).map_err(|error| {
+            SequencerError::Invalid { what: path.display().to_string(), value: text, reason: error.to_string() }
         })
     }
 

@@ -26,7 +26,7 @@ use super::sayings::command_event;
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::authentication::Authentication;
-use crate::domain::command::{Command, NOT_AFTER_SECONDS, NodeKeyRotate, Request, command_id};
+use crate::domain::command::{Command, LedgerKeyRotate, NOT_AFTER_SECONDS, NodeKeyRotate, Request, command_id};
 use crate::domain::envelope::{hex, key_id};
 use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
@@ -359,6 +359,16 @@ impl Handle {
         let statement = NodeKeyRotate::statement(&node, &old, &new, &self.shared.governance().genesis);
         let proof = STANDARD.encode(next.sign(statement.as_bytes()));
         Ok(Request::NodeKeyRotate(NodeKeyRotate { node, old, new, proof }))
+    }
+
+    /// What asks for the key of this node's checkpoints to be rotated: makes the new key; the old one signs it, and it signs too.
+    pub fn ledger_key_rotation(&self) -> Result<Request, SequencerError> {
+        let (current, next) = (self.data_dir.ledger_key()?, self.data_dir.make_next_ledger_key()?);
+        let (node, old, new) = (self.data_dir.node().to_owned(), hex(&current.public()), hex(&next.public()));
+        let statement = LedgerKeyRotate::statement(&node, &old, &new, &self.shared.governance().genesis);
+        let sign = |key: &LedgerKey| STANDARD.encode(key.sign(statement.as_bytes()));
+        let (by_old, by_new) = (sign(&current), sign(&next));
+        Ok(Request::LedgerKeyRotate(LedgerKeyRotate { node, old, new, by_old, by_new }))
     }
 
     /// As [`Self::append_metrics`], for a source that can wait: a file waits while the queue is full.

@@ -139,6 +139,13 @@ fn the_table_and_the_domain_agree_about_commands() {
         ("/v1/keys/{id}/confirm", ("ledger_key_confirmed", json!({ "key_id": "k", "enrolled": 1 }))),
         ("/v1/keys/{id}/revoke", ("ledger_key_revoked", json!({ "key_id": "k", "reason": "r" }))),
         (
+            "/v1/ledger-key/rotate",
+            (
+                "ledger_checkpoint_key_rotated",
+                json!({ "node": "n", "old": "00", "new": "00", "by_old": "", "by_new": "" }),
+            ),
+        ),
+        (
             "/v1/node-key/rotate",
             ("ledger_node_key_rotated", json!({ "node": "n", "old": "k", "new": "00", "proof": "" })),
         ),

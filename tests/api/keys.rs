@@ -1,15 +1,22 @@
 //! Keys of authors over HTTP and in a file, and the node's own key: enrolled, confirmed, rotated, revoked.
 
 use std::fs;
+use std::path::Path;
 
 use govledger::domain::envelope::{hex, key_id, seal};
 use govledger::domain::metric::TimeFields;
 use govledger::projection::governance::Verdict;
 use govledger::sequencer::{Core, DataDir};
+use ledger::chain::{KeyChain, Rotation};
 use ledger::key::LedgerKey;
+use ledger::proof::ProofFile;
+use ledger::verify::{audit, audit_extends};
+use ledger::{SignedCheckpoint, VerifierKey};
 use serde_json::{Value, json};
 
-use crate::app::{App, event, token};
+use crate::app::{App, event, published, token};
+use crate::support::process::govledger;
+use crate::support::scratch::copy_dir;
 
 fn author(seed: u8) -> LedgerKey {
     LedgerKey::generate([seed; 32])
@@ -138,4 +145,130 @@ fn the_nodes_key_is_rotated_and_a_crash_in_between_is_made_good() {
     author(99).store(&keys.join("node.next.pem")).unwrap();
     let core = Core::open(DataDir::open(&data.path().join("data")).unwrap(), TimeFields::default()).unwrap();
     assert_eq!(key_id(&core.shared().node_key().public()), third);
+}
+
+/// Everything in a data directory, checked with the first keys alone; and that it goes on.
+fn check_rotated(root: &Path, firsts: &[(&str, VerifierKey)], signer: &[u8; 32]) {
+    for _ in 0..2 {
+        let mut core = Core::open(DataDir::open(root).unwrap(), TimeFields::default()).unwrap();
+        assert_eq!(core.data_dir().ledger_key().unwrap().public(), *signer);
+        let instant =
+            core.shared().governance().last_cut.as_ref().map_or(core.shared().governance().time, |cut| cut.instant);
+        core.make_cut(instant.plus_seconds(10).floor_to_seconds(10)).unwrap();
+        drop(core);
+        for (name, first) in firsts {
+            let report = audit(&root.join(name), first, &|_| {}).unwrap();
+            assert!(report.is_ok(), "{name}: {report:#?}");
+            let chain = ledger::Reader::open(&root.join(name), first).unwrap().keys();
+            assert_eq!(chain.current().public(), signer, "{name}");
+        }
+    }
+    assert!(!root.join("keys/ledger.next.pem").exists());
+}
+
+#[test]
+fn the_ledger_key_is_rotated_and_the_first_one_checks_everything() {
+    let app = App::start();
+    app.publish(&published("1", "e", "1")).expect(200);
+    let firsts = ["governance", "metrics-0"].map(|name| (name, app.handle.data_dir().verifier_key(name).unwrap()));
+    let first = firsts[0].1.clone();
+    let old_pem = fs::read(app.data.path().join("data/keys/ledger.pem")).unwrap();
+    let kept = app.read("/ledger/governance/checkpoint").expect(200).text();
+    app.as_role("oncall").post("/v1/ledger-key/rotate", &[("idempotency-key", "r")], b"").expect(403);
+    let admin = app.http.with_token(&app.admin);
+    let rotate = |key: &str| admin.post("/v1/ledger-key/rotate", &[("idempotency-key", key)], b"").expect(200).json();
+    let rotated = rotate("r");
+    assert_eq!(rotate("r")["position"], rotated["position"]);
+    app.publish(&published("2", "f", "2")).expect(200);
+
+    // The new checkpoint is the new key's, under the same origin; the first key leads there.
+    let text = app.read("/ledger/governance/checkpoint").expect(200).text();
+    let checkpoint = SignedCheckpoint::parse(&text).unwrap();
+    assert_eq!(checkpoint.origin(), first.name());
+    assert!(checkpoint.verify(&first).is_err());
+    let rotations = app.read("/ledger/governance/rotations").expect(200).text();
+    let chain = KeyChain::follow(&first, &rotations).unwrap();
+    chain.verify(&checkpoint).unwrap();
+    chain.checkpoint(&kept).unwrap();
+    let listed = app.read("/ledger/governance/vkey").expect(200).text();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), [first.to_string(), chain.current().to_string()]);
+    let shown = app.read("/v1/keys").expect(200).json();
+    assert_eq!(shown["checkpoints"][0]["new"], hex(chain.current().public()));
+    assert_eq!(shown["checkpoints"][0]["position"], rotated["position"]);
+
+    let proof = ProofFile::parse(&app.read("/v1/entries/governance/3/proof").expect(200).text()).unwrap();
+    let entry = app.handle.shared().reader("governance").unwrap().entry(3).unwrap();
+    proof.verify(&entry, &first).unwrap();
+    let before = rotated["position"].as_u64().unwrap();
+    app.read(&format!("/v1/entries/governance/3/proof?size={before}")).expect(400);
+
+    // The next rotation is the last thing that happens: then a crash can be set up anywhere in it.
+    let mid_pem = fs::read(app.data.path().join("data/keys/ledger.pem")).unwrap();
+    assert_ne!(mid_pem, old_pem);
+    rotate("r2");
+    let data = app.stopped();
+    let root = data.path().join("data");
+    let new_pem = fs::read(root.join("keys/ledger.pem")).unwrap();
+    let signer = LedgerKey::load(&root.join("keys/ledger.pem")).unwrap();
+    assert!(audit_extends(&root.join("governance"), &kept, &first).is_ok());
+
+    crash_everywhere(data.path(), &firsts, &rotations, (&mid_pem, &new_pem), &signer.public());
+    check_by_command(data.path(), &first, &signer);
+}
+
+/// Sets the last rotation back as a crash would have left it, at each place in it, and starts again.
+fn crash_everywhere(
+    data: &Path,
+    firsts: &[(&str, VerifierKey)],
+    rotations: &str,
+    (old_pem, new_pem): (&[u8], &[u8]),
+    signer: &[u8; 32],
+) {
+    let root = data.join("data");
+    for undone in ["the note", "every ledger", "one ledger", "the key's place", "nothing"] {
+        let crashed = data.join(undone.replace(' ', "-"));
+        copy_dir(&root, &crashed);
+        let ledgers: &[&str] = match undone {
+            "the note" => &["keys", "governance", "metrics-0"],
+            "every ledger" => &["governance", "metrics-0"],
+            "one ledger" => &["governance"],
+            _ => &[],
+        };
+        for place in ledgers {
+            fs::write(crashed.join(place).join("rotations"), rotations).unwrap();
+        }
+        if undone != "nothing" {
+            let write = |name: &str, pem: &[u8]| {
+                let path = crashed.join("keys").join(name);
+                let _ = fs::remove_file(&path);
+                fs::write(&path, pem).unwrap();
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            };
+            write("ledger.pem", old_pem);
+            write("ledger.next.pem", new_pem);
+        }
+        check_rotated(&crashed, firsts, signer);
+    }
+}
+
+/// The command line with the first key alone; a further rotation that is in no entry is found out.
+fn check_by_command(data: &Path, first: &VerifierKey, signer: &LedgerKey) {
+    let root = data.join("data");
+    let (vkey, export) = (data.join("first.vkey"), data.join("export"));
+    fs::write(&vkey, format!("{first}\n")).unwrap();
+    let [root, vkey, export] = [&root, &vkey, &export].map(|path| path.to_str().unwrap());
+    govledger(&["--data", root, "verify"]).expect(0);
+    govledger(&["--data", root, "export", export]).expect(0);
+    govledger(&["verify", export, "--vkey", vkey]).expect(0);
+    let proof = data.join("3.tlog-proof");
+    let proof = proof.to_str().unwrap();
+    govledger(&["--export", export, "--vkey", vkey, "prove", "3", "-o", proof]).expect(0);
+    let entry = proof.replace("tlog-proof", "entry");
+    govledger(&["check-proof", proof, "--entry", &entry, "--vkey", vkey]).expect(0);
+    let file = Path::new(export).join("governance/rotations");
+    let size = audit(Path::new(export).join("governance").as_path(), first, &|_| {}).unwrap().size;
+    let stolen = Rotation::sign(signer, author(9).public(), &[(first.name().to_owned(), size)]).unwrap();
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &stolen).unwrap();
+    let found = govledger(&["verify", export, "--vkey", vkey]).expect(3);
+    assert!(found.stdout.contains("rotation 3 of its key is in no entry"), "{}", found.stdout);
 }

@@ -18,6 +18,11 @@ use crate::support::scratch::Scratch;
 use crate::support::wait::wait_for;
 use crate::{LIMIT, QUIET};
 
+#[derive(serde::Deserialize)]
+struct Table {
+    notify: NotifyConfig,
+}
+
 struct Stage {
     node: Node,
     start: Time,
@@ -82,10 +87,6 @@ fn an_alert_in_a_maintenance_window_is_told_after_it_or_never() {
     node.clock.set(start);
     let stage = Stage { node, start };
     let table = receiver.table("ok", "kind = \"events\"\nevents = [\"llm_observability_alert\"]\nallow_private = true");
-    #[derive(serde::Deserialize)]
-    struct Table {
-        notify: NotifyConfig,
-    }
     let mut config = toml::from_str::<Table>(&table).unwrap().notify;
     config.alertmanager.push(AlertmanagerConfig {
         name: "am".to_owned(),

@@ -15,6 +15,7 @@ use std::{
 
 use super::audit::{AuditProgress, AuditReport, OnProgress, as_problem, threads};
 use crate::{
+    chain::KeyChain,
     disk::{Disk, read_file},
     error::{Damage, DamageKind, Error, IoContext as _},
     export::{BUNDLE_BYTES_MAX, ExportReader, read_checkpoint, split_bundle},
@@ -33,7 +34,8 @@ pub(super) fn audit_export(
     key: &VerifierKey,
     progress: OnProgress<'_>,
 ) -> Result<AuditReport, Error> {
-    let checkpoint = match read_checkpoint(disk.as_ref(), dir, key) {
+    let keys = KeyChain::load(disk.as_ref(), dir, key)?;
+    let checkpoint = match read_checkpoint(disk.as_ref(), dir, &keys) {
         Ok(checkpoint) => checkpoint,
         // A checkpoint that cannot be read or was not signed by the key leaves nothing to check against.
         Err(Error::Note(error)) => {
@@ -125,7 +127,7 @@ fn check_file(disk: &dyn Disk, export: &ExportReader, file: &Path) -> Result<Opt
     let size = export.size();
     let problem = |offset: usize, kind| Ok(Some(Damage { file: file.to_owned(), offset: offset as u64, kind }));
     let name = file.strip_prefix(export.dir()).ok().and_then(Path::to_str).unwrap_or_default();
-    if name == "checkpoint" || file.extension().is_some_and(|extension| extension == "tmp") {
+    if name == "checkpoint" || name == "rotations" || file.extension().is_some_and(|extension| extension == "tmp") {
         return Ok(None);
     }
     let Ok(path) = TilePath::parse(name) else {

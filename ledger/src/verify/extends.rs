@@ -2,8 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{audit::is_export, checkpoint, consistency};
+use super::{audit::is_export, consistency};
 use crate::{
+    chain::KeyChain,
     disk::{Disk, OsDisk},
     error::Error,
     export::ExportReader,
@@ -33,8 +34,9 @@ pub struct ExtendsReport {
 /// What the proof is made of is stored hashes; that the entries are those of the present root is for
 /// [`super::audit()`] to say.
 pub fn audit_extends(dir: &Path, old_checkpoint: &str, key: &VerifierKey) -> Result<ExtendsReport, Error> {
-    let old = checkpoint(old_checkpoint, key)?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    // Whichever key of the chain signed for that many entries.
+    let old = KeyChain::load(disk.as_ref(), dir, key)?.checkpoint(old_checkpoint)?;
     let source: Box<dyn EntrySource> = if is_export(disk.as_ref(), dir)? {
         Box::new(ExportReader::open_on(disk, dir, key)?)
     } else {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     block::Block,
+    chain::KeyChain,
     derived::{DerivedFiles, TreeView},
     disk::{Access, Disk},
     error::{Damage, DamageKind, Error, IoContext as _},
@@ -38,13 +39,14 @@ pub(super) fn audit_ledger(
     key: &VerifierKey,
     progress: OnProgress<'_>,
 ) -> Result<AuditReport, Error> {
-    let head = durable_head(disk.as_ref(), dir, key)?;
+    let keys = &KeyChain::load(disk.as_ref(), dir, key)?;
+    let head = durable_head(disk.as_ref(), dir, keys)?;
     let segments = list_segments(disk.as_ref(), dir)?;
     // Another ledger than the key's is no damage, and is told apart before anything is checked.
     if let Some(&first) = segments.first() {
         let segment = find_segment(disk.as_ref(), dir, first, &Arc::default());
         match segment.and_then(|segment| segment.header(first)) {
-            Ok(Some(block)) => check_identity(dir, &block, key)?,
+            Ok(Some(block)) => check_identity(dir, &block, keys)?,
             // What is wrong is found again below, with its place.
             Ok(None) | Err(Error::Damage(_)) => {}
             Err(error) => return Err(error),
@@ -55,7 +57,7 @@ pub(super) fn audit_ledger(
         None => AuditReport::new(0, EMPTY_ROOT),
     };
     let files = DerivedFiles::new(Arc::clone(disk), dir, Access::Read);
-    let against = Against { dir, key, files: &files };
+    let against = Against { dir, keys, files: &files };
     let mut merge = Merge { against: &against, head, report, frontier: Frontier::new(), is_broken: false, progress };
     merge.check_names(disk.as_ref(), &segments)?;
     // What lies beyond the head was never acknowledged, or is being written now. Without a head the last
@@ -69,9 +71,9 @@ pub(super) fn audit_ledger(
     Ok(merge.report)
 }
 
-fn durable_head(disk: &dyn Disk, dir: &Path, key: &VerifierKey) -> Result<Option<Block>, Error> {
+fn durable_head(disk: &dyn Disk, dir: &Path, keys: &KeyChain) -> Result<Option<Block>, Error> {
     for _ in 0..HEAD_READS_MAX {
-        match read_head(disk, dir, key)? {
+        match read_head(disk, dir, keys)? {
             Head::Block(block) => return Ok(Some(*block)),
             Head::Missing => break,
             Head::Unreadable => std::thread::yield_now(),
@@ -223,7 +225,7 @@ impl Merge<'_, '_> {
 
     /// A segment's header must be signed for the tree before it.
     fn open(&mut self, first: u64, path: &Path, block: Option<&Block>) {
-        let signed = block.map(|block| &block.checkpoint).filter(|signed| signed.verify(self.against.key).is_ok());
+        let signed = block.map(|block| &block.checkpoint).filter(|signed| self.against.keys.verify(signed).is_ok());
         let Some(signed) = signed else {
             self.segment_problem(path, 0, DamageKind::SegmentHeader);
             self.is_broken |= first != self.frontier.size();

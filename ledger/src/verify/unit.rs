@@ -11,6 +11,7 @@ use std::{ops::Range, path::Path};
 use super::walk::Unit;
 use crate::{
     block_table::Row,
+    chain::KeyChain,
     checkpoint::Checkpoint,
     derived::{DerivedFiles, INDEX_STEP},
     error::{Damage, DamageKind, Error, IoContext as _},
@@ -50,7 +51,7 @@ const STORED_MAX: usize = 1 << 19;
 /// What a unit is checked against.
 pub(super) struct Against<'a> {
     pub(super) dir: &'a Path,
-    pub(super) key: &'a VerifierKey,
+    pub(super) keys: &'a KeyChain,
     pub(super) files: &'a DerivedFiles,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct Against<'a> {
 pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error> {
     let mut check = Check::new(unit, against);
     check.run()?;
-    if verify_signatures(against.key.public(), &check.signed).is_err() && !check.signed.is_empty() {
+    if verify_signatures(check.key.public(), &check.signed).is_err() && !check.signed.is_empty() {
         check = Check { one_by_one: true, ..Check::new(check.done.unit, against) };
         check.run()?;
     }
@@ -70,6 +71,8 @@ pub(super) fn check(unit: Unit, against: &Against<'_>) -> Result<Checked, Error>
 
 struct Check<'a> {
     against: &'a Against<'a>,
+    /// The key that signs where the unit begins: its signatures are verified together. A rotation within the unit is rare.
+    key: &'a VerifierKey,
     position: u64,
     /// Complete aligned subtrees of the unit so far, left to right.
     subtrees: Vec<(u8, Hash)>,
@@ -90,6 +93,7 @@ impl<'a> Check<'a> {
     fn new(unit: Unit, against: &'a Against<'a>) -> Self {
         Self {
             against,
+            key: against.keys.key_at(unit.first + 1),
             position: unit.first,
             subtrees: Vec::new(),
             done: Checked {
@@ -317,13 +321,15 @@ impl Check<'_> {
     /// Reads a checkpoint. The plain one, with the ledger's signature and no other, is verified later with the unit's others.
     fn signed_checkpoint(&mut self, text: &[u8]) -> Result<Checkpoint, NoteError> {
         let note = Note::parse(text)?;
-        let key = self.against.key;
         let checkpoint: Checkpoint = note.text().parse()?;
-        match note.lone_signature(key).filter(|_| !self.one_by_one && checkpoint.origin == key.name()) {
+        let key = self.key;
+        let is_plain = !self.one_by_one && checkpoint.origin == key.name();
+        let is_its_time = self.against.keys.key_at(checkpoint.size) == key;
+        match note.lone_signature(key).filter(|_| is_plain && is_its_time) {
             Some(signature) => self.signed.push((note.text().to_owned(), signature)),
             None => {
                 let text = str::from_utf8(text).map_err(|_error| NoteError::Text)?;
-                super::checkpoint(text, key)?;
+                self.against.keys.checkpoint(text)?;
             }
         }
         Ok(checkpoint)

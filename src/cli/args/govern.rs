@@ -162,6 +162,12 @@ pub(crate) enum KeyTask {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Replace the key with which the node signs checkpoints (admin)
+    RotateLedger {
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
     /// Replace the key with which the node signs envelopes (admin)
     RotateNode {
         /// Idempotency key

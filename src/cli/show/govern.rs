@@ -146,6 +146,9 @@ pub(super) fn keys(body: &Value) {
         vec![text(&row["key_id"]), text(&row["node"]), retired]
     });
     out::table(&["key", "node", "status"], rows, "no node's key");
+    let rows = items(&body["checkpoints"])
+        .map(|row| vec![text(&row["node"]), text(&row["old"]), text(&row["new"]), text(&row["position"])]);
+    out::table(&["checkpoints of", "old key", "new key", "entry"], rows, "no key of checkpoints was rotated");
     let required: Vec<String> = items(&body["required_signatures"]).map(text).collect();
     if !required.is_empty() {
         out::line(format!("must be signed by an author: {}", required.join(", ")));

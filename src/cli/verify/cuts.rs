@@ -12,6 +12,7 @@ use crate::cli::source::Keys;
 use crate::domain::event::Event;
 use crate::projection::governance::{Governance, Verdict};
 use crate::projection::ids::MemoryIds;
+use crate::projection::keys::CheckpointKeys;
 
 /// What is wrong with one cut: the ledger, and what.
 pub(super) type Mismatch = (String, String);
@@ -54,7 +55,26 @@ pub(super) fn compare(directory: &Path, names: &[String], keys: &Keys) -> Result
         }
         ControlFlow::Continue(())
     })?;
-    failed.map_or(Ok((cuts, wrong)), |error| Err(error.into()))
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let node = keys.of_ledger("governance")?.name().rsplit_once('/').map_or(String::new(), |(node, _)| node.to_owned());
+    let said = fold.keys.checkpoint_keys(&node);
+    wrong.extend(rotations_said("governance", governance.as_ref(), said)?);
+    for (name, source) in &ledgers {
+        wrong.extend(rotations_said(name, source.as_ref(), said)?);
+    }
+    Ok((cuts, wrong))
+}
+
+/// Whether each rotation of a ledger's key is said by an entry: what the old key's holder signed elsewhere is not.
+fn rotations_said(name: &str, source: &dyn EntrySource, said: &[CheckpointKeys]) -> Result<Vec<Mismatch>, CliError> {
+    let done = ledger::chain::read_rotations(&source.rotations_text()).map_err(ledger::Error::from)?;
+    let unsaid = done.iter().enumerate().filter(|(index, rotation)| {
+        said.get(*index).is_none_or(|entry| entry.old != rotation.old || entry.new != rotation.new)
+    });
+    let problem = |index: usize| format!("rotation {} of its key is in no entry of the governance ledger", index + 1);
+    Ok(unsaid.map(|(index, _)| (name.to_owned(), problem(index))).collect())
 }
 
 fn fits(source: &dyn EntrySource, (size, root): (u64, Hash)) -> Result<Option<String>, ledger::Error> {

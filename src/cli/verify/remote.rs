@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use ledger::export::ExportReader;
-use ledger::{SignedCheckpoint, TilePath};
+use ledger::{KeyChain, SignedCheckpoint, TilePath};
 
 use crate::cli::error::{CliError, file_error};
 use crate::cli::source::{Client, Files, Keys};
@@ -40,7 +40,13 @@ impl Fetched {
         let checkpoint = client.fetch(&format!("/ledger/{name}/checkpoint"))?;
         let text = String::from_utf8(checkpoint).map_err(CliError::failed)?;
         let signed = SignedCheckpoint::parse(&text).map_err(ledger::Error::from)?;
-        signed.verify(&keys.of_ledger(name)?).map_err(ledger::Error::from)?;
+        let rotations =
+            String::from_utf8(client.fetch(&format!("/ledger/{name}/rotations"))?).map_err(CliError::failed)?;
+        let chain = KeyChain::follow(&keys.of_ledger(name)?, &rotations).map_err(ledger::Error::from)?;
+        chain.verify(&signed).map_err(ledger::Error::from)?;
+        if !rotations.is_empty() {
+            write(&directory.join("rotations"), rotations.as_bytes())?;
+        }
         for path in TilePath::all_at(signed.size()) {
             write(&directory.join(path.to_string()), &client.fetch(&format!("/ledger/{name}/{path}"))?)?;
         }

@@ -66,3 +66,26 @@ impl NodeKeyRotate {
         format!("govledger node key rotation v1\n{node}\n{old}\n{new}\n{governance}\n")
     }
 }
+
+/// The key that signs a node's checkpoints gives way to a new one: the old key signs the new one, in an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerKeyRotate {
+    /// The node.
+    pub node: String,
+    /// The old public key, 64 hex digits.
+    pub old: String,
+    /// The new public key, 64 hex digits.
+    pub new: String,
+    /// The old key's signature over [`LedgerKeyRotate::statement`], base64.
+    pub by_old: String,
+    /// The new key's signature over the same, base64.
+    pub by_new: String,
+}
+
+impl LedgerKeyRotate {
+    /// What both keys sign.
+    pub fn statement(node: &str, old: &str, new: &str, governance: &str) -> String {
+        format!("govledger checkpoint key rotation v1\n{node}\n{old}\n{new}\n{governance}\n")
+    }
+}

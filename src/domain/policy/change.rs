@@ -52,6 +52,7 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>, 
 fn document(policy: &Policy) -> BTreeMap<String, String> {
     let mut all = values(&policy.for_stack(""));
     all.insert("gate_when_unknown".to_owned(), word(&policy.gate_when_unknown));
+    all.insert("require_incident_report".to_owned(), policy.require_incident_report.to_string());
     let signatures: Vec<&str> = policy.required_signatures.iter().map(String::as_str).collect();
     all.insert(
         "required_signatures".to_owned(),

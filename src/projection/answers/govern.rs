@@ -113,6 +113,8 @@ pub struct KeysAnswer {
     pub authors: Vec<AuthorKeyRow>,
     /// Nodes' keys, by id.
     pub nodes: Vec<NodeKeyRow>,
+    /// Rotations of the keys that sign checkpoints, by node.
+    pub checkpoints: Vec<CheckpointKeyRow>,
     /// Event types that count only with an author's signature.
     pub required_signatures: BTreeSet<String>,
 }
@@ -167,6 +169,19 @@ pub struct NodeKeyRow {
     pub public_key: String,
     /// The entry that retired it.
     pub retired_position: Option<u64>,
+}
+
+/// A key of checkpoints giving way to another.
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct CheckpointKeyRow {
+    /// The node.
+    pub node: String,
+    /// The old public key, hex.
+    pub old: String,
+    /// The new public key, hex.
+    pub new: String,
+    /// The entry in which the old key signs the new one.
+    pub position: u64,
 }
 
 pub(super) fn policy(view: &View<'_>, stack: Option<&str>) -> PolicyAnswer {
@@ -267,6 +282,15 @@ pub(super) fn keys(view: &View<'_>) -> KeysAnswer {
     KeysAnswer {
         authors: authors.collect(),
         nodes: nodes.collect(),
+        checkpoints: keys
+            .all_checkpoint_keys()
+            .map(|(node, keys)| CheckpointKeyRow {
+                node: node.to_owned(),
+                old: hex(&keys.old),
+                new: hex(&keys.new),
+                position: keys.position,
+            })
+            .collect(),
         required_signatures: view.governance.policy.required_signatures.clone(),
     }
 }

@@ -41,7 +41,7 @@ impl Governance {
             }
         }
         if is_author || (!nodes.is_empty() && !is_demanded) {
-            return check_old_key(report, &nodes);
+            return self.check_own_key(report, &nodes);
         }
         match not_for_type {
             Some((keyid, position)) => {
@@ -50,6 +50,24 @@ impl Governance {
             }
             None if !nodes.is_empty() => Err(demanded(event_type)),
             None => Err(self.unknown(&envelope.signatures)),
+        }
+    }
+
+    /// A node's keys are rotated by that node alone: its envelope key by itself, the key of its checkpoints in its envelope.
+    fn check_own_key(&self, report: &Report, nodes: &[&str]) -> Result<(), Refusal> {
+        let Event::Command(command) = &report.event else { return Ok(()) };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other commands may come from any node")]
+        let own = match &command.request {
+            Request::NodeKeyRotate(rotate) => Some(rotate.old.as_str()),
+            Request::LedgerKeyRotate(rotate) => Some(self.keys.of_node(&rotate.node).unwrap_or("none")),
+            _ => None,
+        };
+        match own {
+            Some(own) if !nodes.contains(&own) => {
+                let detail = format!("the envelope is signed by {nodes:?}, not by the node's own key, {own}");
+                Err(Refusal::new(Code::CommandRefused, "node".to_owned(), detail))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -70,17 +88,6 @@ impl Governance {
             refuse(format!("no enrolled key among {keyids:?}"))
         })
     }
-}
-
-/// A node's key is retired by its own signature alone: another node does not rotate it.
-fn check_old_key(report: &Report, nodes: &[&str]) -> Result<(), Refusal> {
-    let Event::Command(command) = &report.event else { return Ok(()) };
-    let Request::NodeKeyRotate(rotate) = &command.request else { return Ok(()) };
-    if nodes.contains(&rotate.old.as_str()) {
-        return Ok(());
-    }
-    let detail = format!("the envelope is signed by {nodes:?}, not by the key that is to be retired, {}", rotate.old);
-    Err(Refusal::new(Code::CommandRefused, "old".to_owned(), detail))
 }
 
 fn demanded(event_type: &str) -> Refusal {

@@ -13,11 +13,10 @@ use crate::domain::policy::{Amount, Policy, Rule, RuleOverride};
 fn bench() -> Bench {
     let mut bench = Bench::new();
     for name in ["ada", "bob"] {
-        let enroll = PrincipalEnroll {
+        let enroll = crate::domain::command::PrincipalEnroll {
             name: name.into(),
             roles: [Role::Admin].into(),
             token_sha256: token_sha256(name),
-            ..PrincipalEnroll::default()
         };
         assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
     }
