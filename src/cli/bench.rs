@@ -1,7 +1,8 @@
 //! `bench`: the whole pipeline measured on generated traffic, each figure beside what the machine does without it.
 //!
 //! Everything runs in a scratch directory, which is removed at the end. A figure is a ratio against a baseline of the same
-//! run, since machines and days differ; docs/BENCHMARKS.md is made by `govledger bench --markdown`.
+//! run, since machines and days differ; the tables of docs/BENCHMARKS.md are made
+//! from the JSON of runs (`--fill`), their growth is drawn (`--plot`); `tests/bench/run` does all of it.
 
 mod append;
 mod baseline;
@@ -69,7 +70,6 @@ pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
     said("single appends");
     append::measure(&node, &traffic, &scratch.0, &mut report)?;
     let data = node.stop()?;
-    report.memory();
     said("open");
     open::measure(&data, &traffic, &scratch.0, &mut report)?;
     said("rebuild");

@@ -69,6 +69,8 @@ impl Topics {
         // From here on the broker stamps, as the service asks of the topics; what lies in them keeps its stamps.
         topics.stamped_by_broker(&topics.governance)?;
         topics.stamped_by_broker(&topics.metrics)?;
+        // A broker on this machine has its disk to itself from here on, as after a long stop.
+        std::process::Command::new("sync").status().map_err(failed)?;
         Ok(topics)
     }
 
