@@ -220,7 +220,7 @@ impl ApiState {
         self.0.providers.get()
     }
 
-    fn deliveries(&self) -> DeliveriesAnswer {
+    pub(crate) fn deliveries(&self) -> DeliveriesAnswer {
         let endpoints = self.0.deliveries.get().map(Deliveries::endpoints).unwrap_or_default();
         DeliveriesAnswer { endpoints, size: self.handle().shared().governance().size }
     }

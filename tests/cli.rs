@@ -165,7 +165,10 @@ fn a_waiver_is_asked_for_from_what_the_alert_knows() {
         (scope["rule"].as_str(), scope["stack"].as_str(), scope["engine_hash"].as_str()),
         (Some("cost_per_request"), Some("m9"), Some("e"))
     );
-    assert_eq!(alert["proposal"], serde_json::json!({ "cap_usd": "336", "expires": "2026-01-08T00:00:00Z" }));
+    assert_eq!(
+        alert["proposal"],
+        serde_json::json!({ "cap_usd": "336", "unpriced": 0, "expires": "2026-01-08T00:00:00Z" })
+    );
     assert_eq!(scope["expires"], "2999-01-01T00:00:00Z", "what is given goes before what is proposed");
     assert_eq!(scope["cap_usd"], "336", "twice 0.25 USD in a quarter of an hour, for a week");
 }

@@ -15,6 +15,8 @@ mod outage;
 #[path = "kafka/rotations.rs"]
 mod rotations;
 mod support;
+#[path = "kafka/told.rs"]
+mod told;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -4,6 +4,8 @@
 
 #[path = "notify/held.rs"]
 mod held;
+#[path = "notify/paths.rs"]
+mod paths;
 #[path = "notify/receiver.rs"]
 mod receiver;
 mod support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
@@ -165,7 +165,17 @@ fn decided(request: &Request, command_id: String, outcome: &Outcome) -> Result<R
     let position = outcome.position;
     let (waiver, incident) = (request.waiver(position), request.incident(position));
     let made = request.made(position);
-    Ok(Json(CommandReply { waiver, incident, made, ..CommandReply::applied(command_id, position) }).into_response())
+    let headers = waiver.as_ref().map(|waiver| waiver_headers(waiver, position));
+    let reply = CommandReply { waiver, incident, made, ..CommandReply::applied(command_id, position) };
+    let mut response = Json(reply).into_response();
+    response.headers_mut().extend(headers.into_iter().flatten());
+    Ok(response)
+}
+
+/// Where the waiver of a command is, and what it is since that command: a shell script needs no more to go on.
+fn waiver_headers(waiver: &str, position: u64) -> HeaderMap {
+    let values = [(header::LOCATION, format!("/v1/waivers/{waiver}")), (header::ETAG, precondition::etag(position))];
+    values.into_iter().filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
 }
 
 pub(super) type Input = (State<ApiState>, Extension<Caller>, HeaderMap);

@@ -3,6 +3,8 @@
 //! Gauges are read from the folds when asked for; what happens between two scrapes (batches, requests, new checkpoints) is
 //! gathered here once a second.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -121,6 +123,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     writer(state, &mut registry);
     rules(state, &mut registry);
     incidents(state, &mut registry);
+    told::deliveries(state, &mut registry);
     let meters = state.meters();
     registry.register("govledger_batch_entries", "Entries of each committed batch", meters.batch_entries.clone());
     registry.register(
@@ -284,6 +287,11 @@ fn rules(state: &ApiState, registry: &mut Registry) {
     let thresholds = gauges(registry, "govledger_slo_threshold", "What it is held against");
     let states = gauges(registry, "govledger_slo_state", "1 for the state that holds");
     let firing = gauges(registry, "govledger_alerts_firing", "Alerts that fire now");
+    let unpriced = gauges(
+        registry,
+        "govledger_unpriced_requests",
+        "Requests without a price in the window of cost_per_request at the last cut",
+    );
     let rows: Vec<RuleRow> = {
         let slo = state.handle().shared().slo();
         let names: Vec<String> = slo.stack_names().map(str::to_owned).collect();
@@ -297,6 +305,10 @@ fn rules(state: &ApiState, registry: &mut Registry) {
                 ("rule", row.rule.as_str().to_owned()),
             ]
         };
+        if let Some(cost) = &row.cost {
+            let labels = vec![("stack", row.stack.clone()), ("engine", row.engine_hash.clone())];
+            set(&unpriced, &labels, as_f64(cost.unpriced));
+        }
         if let Some(value) = row.value.as_deref().and_then(|value| value.parse().ok()) {
             set(&values, &labels(), value);
         }

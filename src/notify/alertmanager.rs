@@ -128,6 +128,7 @@ impl Worker {
                     }
                     Err(error) => {
                         failures += 1;
+                        self.endpoint.failed_total += 1;
                         rest = pause(failures);
                         tracing::warn!(endpoint = self.endpoint.name, error, "notify.failed");
                         self.endpoint.state = EndpointState::Failing;

@@ -45,6 +45,8 @@ pub struct Endpoint {
     pub cursor: u64,
     /// Messages taken since the endpoint was set up.
     pub delivered: u64,
+    /// Attempts that failed since the start; most are made again.
+    pub failed_total: u64,
     /// When one was last taken, since the start.
     pub last_taken: Option<Time>,
     /// What was last wrong, since the start.
@@ -77,6 +79,7 @@ impl Endpoint {
             state: EndpointState::Active,
             cursor: 0,
             delivered: 0,
+            failed_total: 0,
             last_taken: None,
             last_error: None,
             verify_key: None,

@@ -248,6 +248,7 @@ impl Worker {
         self.endpoint.state = EndpointState::Failing;
         self.endpoint.last_error = Some(error.clone());
         self.failures += 1;
+        self.endpoint.failed_total += 1;
         self.paused_until = Some(monotonic() + pause(self.failures));
         self.quiet_until = after;
         let (id, position) = (message.id.clone(), message.position);

@@ -18,6 +18,7 @@ pub(crate) struct Alertmanager {
     process: Guarded,
     http: Http,
     url: String,
+    command: Command,
     scratch: Scratch,
 }
 
@@ -32,14 +33,29 @@ impl Alertmanager {
         command.arg(format!("--storage.path={}", scratch.join("data").display()));
         command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
         let url = format!("http://{address}");
-        let mut started =
-            Self { process: Guarded::start(&command, &scratch.join("log")), http: Http::new(&url), url, scratch };
-        let http = started.http.clone();
+        let mut started = Self {
+            process: Guarded::start(&command, &scratch.join("log")),
+            http: Http::new(&url),
+            url,
+            command,
+            scratch,
+        };
+        started.wait_ready();
+        started
+    }
+
+    fn wait_ready(&mut self) {
+        let http = self.http.clone();
         wait_for("Alertmanager", Duration::from_secs(20), || {
-            assert!(started.process.is_alive(), "Alertmanager ended:\n{}", started.process.log_tail(20));
+            assert!(self.process.is_alive(), "Alertmanager ended:\n{}", self.process.log_tail(20));
             http.try_get("/-/ready").is_ok_and(|reply| reply.status == 200).then_some(())
         });
-        started
+    }
+
+    /// Starts it again after a kill, at the same address.
+    pub(crate) fn start_again(&mut self) {
+        self.process = Guarded::start(&self.command, &self.scratch.join("log"));
+        self.wait_ready();
     }
 
     pub(crate) fn url(&self) -> &str {
