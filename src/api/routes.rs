@@ -3,7 +3,9 @@
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
-use super::{commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write};
+use super::{
+    commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
+};
 use crate::domain::principal::Role;
 use crate::web;
 
@@ -354,7 +356,7 @@ pub(crate) static ROUTES: &[Route] = &[
     command("/v1/policy/proposals", ADMIN, "PolicyBody", "Puts a policy forward; another admin approves it", || {
         post(govern::propose)
     }),
-    command(
+    approval(
         "/v1/policy/proposals/{id}/approve",
         ADMIN,
         "PolicyDecisionBody",
@@ -380,7 +382,7 @@ pub(crate) static ROUTES: &[Route] = &[
         post(govern::maintenance_end)
     }),
     command("/v1/keys", ADMIN, "KeyEnroll", "Enrols an author's key for event types", || post(govern::enroll)),
-    command("/v1/keys/{id}/confirm", ADMIN, "ConfirmBody", "Another admin's word for a key that waits for it", || {
+    approval("/v1/keys/{id}/confirm", ADMIN, "ConfirmBody", "Another admin's word for a key that waits for it", || {
         post(govern::confirm)
     }),
     command("/v1/keys/{id}/revoke", ADMIN, "ReasonBody", "Takes a key out of force", || post(govern::revoke)),

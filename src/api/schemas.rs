@@ -11,16 +11,17 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, LimitBody};
 use super::files::BackfillFile;
+use super::govern::{ConfirmBody, PolicyBody, PolicyDecisionBody, ReasonBody};
 use super::incidents::{ActionItemBody, AssignBody, NoteBody, ProgressBody, ReportBody, TextBody};
 use super::people::{PrincipalsAnswer, TokenBody};
-use super::govern::{ConfirmBody, PolicyBody, PolicyDecisionBody, ReasonBody};
 use super::problem::ProblemDetails;
 use super::types::{
     CommandReply, EntriesAnswer, EntryAnswer, EventsReply, HealthAnswer, MetricsRejected, MetricsReply, PendingReply,
     ReadyAnswer, StreamEvent,
 };
 use crate::domain::command::{
-    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, KeyEnroll, MaintenanceWindow, PrincipalEnroll, WaiverScope,
+    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, KeyEnroll, MaintenanceWindow, PrincipalEnroll,
+    WaiverScope,
 };
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};

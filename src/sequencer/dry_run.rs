@@ -144,7 +144,7 @@ impl Again<'_> {
         for finding in findings {
             match finding {
                 Finding::Firing(draft) | Finding::Resolved(draft) => self.proposed.see(&draft.alert),
-                Finding::Proven(_) | Finding::Waiver(_) => {}
+                Finding::Proven(_) | Finding::Waiver(_) | Finding::Impact(_) => {}
             }
         }
     }

@@ -17,6 +17,7 @@ fn bench() -> Bench {
             name: name.into(),
             roles: [Role::Admin].into(),
             token_sha256: token_sha256(name),
+            ..crate::domain::command::PrincipalEnroll::default()
         };
         assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
     }
