@@ -257,13 +257,16 @@ fn warmed(governance: &Governance, incident: &Incident) -> Option<Shown> {
     let of_current = |happened: &&Happened| happened.what != Lifecycle::RolledBack && happened.engine_hash == current;
     let warm_up = incident.lifecycle.iter().rev().find(of_current)?;
     let ended = if warm_up.what == Lifecycle::WarmupCompleted { "completed" } else { "failed" };
-    let how = format!("warm-up of {} {ended}; {}", engine_name(warm_up), gate(governance, incident, stack));
+    let how =
+        format!("warm-up of {} {ended}; {}", engine_name(warm_up), gate(governance, incident, stack, warm_up.position));
     Some(Shown { position: warm_up.position, time: Some(warm_up.time), how })
 }
 
-fn gate(governance: &Governance, incident: &Incident, stack: &Stack) -> String {
+/// The gate in words; the entry that made it so where that is another than `shown`.
+fn gate(governance: &Governance, incident: &Incident, stack: &Stack, shown: u64) -> String {
     let gate = stack.gate(governance.policy.for_stack(&incident.stack).rollout);
-    format!("the gate is {}: {} (entry {})", if gate.open { "open" } else { "closed" }, gate.reason, gate.position)
+    let entry = if gate.position == shown { String::new() } else { format!(" (entry {})", gate.position) };
+    format!("the gate is {}: {}{entry}", if gate.open { "open" } else { "closed" }, gate.reason)
 }
 
 fn rolled_back(incident: &Incident) -> Result<Option<Shown>, &'static str> {

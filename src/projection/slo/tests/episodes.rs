@@ -5,15 +5,13 @@ use crate::domain::incident::IncidentImpact;
 use crate::domain::settings::RULES_INCIDENTS;
 
 fn impacts(found: &[(i64, Finding)]) -> Vec<&IncidentImpact> {
-    let impact = |(_, finding): &'_ (i64, Finding)| matches!(finding, Finding::Impact(_));
-    found
-        .iter()
-        .filter(|found| impact(found))
-        .map(|(_, finding)| match finding {
-            Finding::Impact(impact) => impact,
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    let mut impacts = Vec::new();
+    for (_, finding) in found {
+        if let Finding::Impact(impact) = finding {
+            impacts.push(impact);
+        }
+    }
+    impacts
 }
 
 #[test]
