@@ -34,6 +34,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Names under which a logger's record may hold its time, in the order of trying.
     pub time_fields: Vec<String>,
+    /// How ledgers lie on the disk.
+    pub segments: SegmentsConfig,
     /// Bounds of the API.
     pub limits: LimitsConfig,
     /// The log.
@@ -69,6 +71,16 @@ pub struct LimitsConfig {
     pub principals: PrincipalLimits,
 }
 
+/// How ledgers lie on the disk. Both may change from one start to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SegmentsConfig {
+    /// A segment that would grow over this gives way to a new one.
+    pub bytes_max: u64,
+    /// Whether segments that are no longer written to are compressed while the service runs.
+    pub seal: bool,
+}
+
 /// The log on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -87,6 +99,7 @@ impl Default for Config {
             open_reads: false,
             policy: None,
             time_fields: ["recorded_at", "timestamp", "@timestamp", "asctime"].map(str::to_owned).to_vec(),
+            segments: SegmentsConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
             oidc: Vec::new(),
@@ -108,6 +121,12 @@ impl Default for LimitsConfig {
             approval_auth_seconds_max: api.approval_auth_seconds_max,
             principals: api.limits,
         }
+    }
+}
+
+impl Default for SegmentsConfig {
+    fn default() -> Self {
+        Self { bytes_max: ledger::Options::default().segment_bytes_max, seal: true }
     }
 }
 
@@ -208,6 +227,11 @@ impl Config {
             approval_auth_seconds_max: limits.approval_auth_seconds_max,
             legacy_secret: variable("GOVERNANCE_EVENT_SECRET").map(Secret::new),
         }
+    }
+
+    /// How the ledgers are written.
+    pub fn ledger_options(&self) -> ledger::Options {
+        ledger::Options { segment_bytes_max: self.segments.bytes_max, ..ledger::Options::default() }
     }
 
     /// The names of time fields, for the intake.

@@ -20,6 +20,7 @@ mod metrics;
 mod past;
 mod run;
 mod sayings;
+mod sealing;
 mod shared;
 
 pub use self::core::{Core, Incoming, Outcome};
@@ -34,4 +35,5 @@ pub use metrics::{MetricsChunk, MetricsState, Prepare, judge};
 pub use past::{fold_to, size_at};
 pub use run::{Options, Running, start};
 pub use sayings::{Saying, command_event};
+pub use sealing::{Sealers, Sealing, SealingFigures};
 pub use shared::{BatchFigures, PastView, Shared, Status};

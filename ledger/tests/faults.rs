@@ -116,18 +116,18 @@ const SEAL: Scene = Scene {
     act: |disk, told| {
         let (mut ledger, _) = told.open(disk, options())?;
         let sealer = ledger.sealer();
-        let sealed = seal_all(&sealer);
+        let done = seal_all(&sealer);
         // Whatever became of it, the writer goes on as far as there is space, and sealing is tried again later.
         assert!(ledger.poison().is_none());
         let is_full = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == StorageFull);
-        if let Err(error) = &sealed {
+        if let Err(error) = &done {
             assert!(matches!(error, Error::Io { .. }), "{error}");
             match told.append(&mut ledger, 4).and_then(|()| seal_all(&sealer)) {
                 Ok(_) => check_entries(&ledger.reader(), ledger.size()),
                 Err(error) => assert!(is_full(&error), "{error}"),
             }
         }
-        sealed?;
+        done?;
         told.append(&mut ledger, 9)?;
         told.append(&mut ledger, 9)?;
         seal_all(&sealer).map(drop)

@@ -7,7 +7,7 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -20,13 +20,14 @@ use std::{
 use common::{ORIGIN, audit_sound, check_entries, entries, entry, key, options, rng::Rng, seal_all, verifier};
 use ledger::{
     DamageKind, Error, Ledger, Options, Reader, TilePath,
-    disk::{Disk, OsDisk},
+    disk::{Access, Disk, DiskFile, OsDisk, Stat},
     export::ExportReader,
     verify::{audit, audit_extends},
 };
 use proptest::prelude::*;
 
 const TABLE_FOOT_BYTES: usize = 24;
+const FRAME_HEAD_BYTES: usize = 9;
 
 fn os() -> Arc<dyn Disk> {
     Arc::new(OsDisk)
@@ -94,6 +95,21 @@ fn all_of(dir: &Path) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (reader.entries(0..size).map(|entry| entry.unwrap().1).collect(), tiles)
 }
 
+fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for path in fs::read_dir(next).unwrap().map(|file| file.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn everything_reads_the_same_over_sealed_segments() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,8 +117,13 @@ fn everything_reads_the_same_over_sealed_segments() {
     let mut ledger = grown(&path, 900, options());
     let kept = ledger.checkpoint();
     let before = all_of(&path);
+    let (raw_export, sealed_export) = (dir.path().join("raw"), dir.path().join("sealed"));
+    ledger.reader().export(&raw_export).unwrap();
     assert!(seal_all(&ledger.sealer()).unwrap() > 3);
     assert_eq!(all_of(&path), before);
+    // An export is the same byte by byte, so whoever verifies one sees no difference.
+    Reader::open(&path, &verifier()).unwrap().export(&sealed_export).unwrap();
+    assert_eq!(files_below(&sealed_export), files_below(&raw_export));
     audit_sound(&os(), &path);
     ledger.append_entries(&entries(900..1_000)).unwrap();
     seal_all(&ledger.sealer()).unwrap();
@@ -173,11 +194,11 @@ fn reading_goes_on_while_segments_are_sealed_and_appended() {
             }
         });
         let sealing = scope.spawn(|| {
-            let mut sealed = 0;
+            let mut count = 0;
             while !is_done.load(Ordering::Relaxed) {
-                sealed += seal_next_count(&sealer);
+                count += seal_next_count(&sealer);
             }
-            sealed
+            count
         });
         for _ in 0..60 {
             ledger.append_entries(&entries(ledger.size()..ledger.size() + 40)).unwrap();
@@ -266,8 +287,11 @@ fn a_damaged_segment_is_not_sealed_and_holds_up_no_other() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
     fs::write(&raw[1], &bytes).unwrap();
+    // Cut off between two frames, before the head that closes it.
     let cut = fs::read(&raw[2]).unwrap();
-    fs::write(&raw[2], &cut[..cut.len() - 9]).unwrap();
+    let origin = [ORIGIN, "\n"].concat().into_bytes();
+    let head = cut.windows(origin.len()).rposition(|window| window == origin).unwrap() - FRAME_HEAD_BYTES;
+    fs::write(&raw[2], &cut[..head]).unwrap();
     let sealer = ledger.sealer();
     assert_eq!(sealer.seal_next().unwrap().unwrap().first, 0);
     for file in &raw[1..3] {
@@ -277,6 +301,105 @@ fn a_damaged_segment_is_not_sealed_and_holds_up_no_other() {
     assert_eq!(seal_all(&sealer).unwrap(), raw.len() as u64 - 4);
     assert_eq!(segments(&path, "segment"), [&raw[1..3], &raw[raw.len() - 1..]].concat());
     assert_eq!(fs::read(&raw[1]).unwrap(), bytes);
+}
+
+/// The machine's disk, but that one bit of what is written to a file that is being sealed arrives wrong.
+#[derive(Debug)]
+struct WrongBit {
+    at: u64,
+}
+
+#[derive(Debug)]
+struct WrongBitFile {
+    inner: Arc<dyn DiskFile>,
+    at: u64,
+}
+
+impl Disk for WrongBit {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = OsDisk.open(path, access)?;
+        let is_sealing = path.extension().is_some_and(|form| form == "sealing");
+        Ok(if is_sealing { Arc::new(WrongBitFile { inner, at: self.at }) } else { inner })
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        OsDisk.list(path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        OsDisk.stat(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(path)
+    }
+}
+
+impl DiskFile for WrongBitFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut bytes = bytes.to_vec();
+        let hit = self.at.checked_sub(offset).and_then(|at| bytes.get_mut(usize::try_from(at).unwrap()));
+        if let Some(byte) = hit {
+            *byte ^= 1;
+        }
+        self.inner.write_all_at(&bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.inner.try_lock()
+    }
+}
+
+#[test]
+fn what_is_not_read_back_as_it_was_is_never_put_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(grown(&path, 300, options()));
+    let raw = segments(&path, "segment");
+    for at in (0..700).step_by(23) {
+        let disk = Arc::new(WrongBit { at });
+        let (ledger, _) = Ledger::open_on(disk, &path, ORIGIN, key(), options()).unwrap();
+        let error = ledger.sealer().seal_next().unwrap_err();
+        assert!(matches!(&error, Error::Io { action: "read back", .. }), "byte {at}: {error}");
+        assert!(ledger.poison().is_none());
+        assert_eq!(segments(&path, "segment"), raw);
+        assert_eq!(segments(&path, "sealed").len() + segments(&path, "sealing").len(), 0);
+    }
+    let (ledger, _) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
+    assert_eq!(seal_all(&ledger.sealer()).unwrap(), raw.len() as u64 - 1);
+    audit_sound(&os(), &path);
 }
 
 #[test]
@@ -397,6 +520,14 @@ fn an_audit_goes_by_a_head_file_that_is_older_than_the_sealed_segment() {
     check_entries(&Ledger::open(&path, ORIGIN, key(), options()).unwrap().0.reader(), 140);
 }
 
+fn random_byte(rng: &mut Rng) -> u8 {
+    rng.number().to_le_bytes()[0]
+}
+
+fn index(position: u64) -> usize {
+    usize::try_from(position).unwrap()
+}
+
 /// Entries that are alike, or not, in length and content.
 fn random_entry(rng: &mut Rng) -> Vec<u8> {
     let len = match rng.below(20) {
@@ -406,7 +537,7 @@ fn random_entry(rng: &mut Rng) -> Vec<u8> {
         _ => rng.index(400),
     };
     let is_random = rng.one_in(3);
-    (0..len).map(|at| if is_random { rng.number() as u8 } else { b"abcdefgh"[at % 8] }).collect()
+    (0..len).map(|at| if is_random { random_byte(rng) } else { b"abcdefgh"[at % 8] }).collect()
 }
 
 proptest! {
@@ -423,8 +554,8 @@ proptest! {
         let options = Options { segment_bytes_max, sealed_block_bytes };
         let mut all = vec![random_entry(&mut rng)];
         let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &all[0]).unwrap();
-        for _ in 0..1 + rng.below(12) {
-            let batch: Vec<Vec<u8>> = (0..1 + rng.below(20)).map(|_| random_entry(&mut rng)).collect();
+        for _ in 0..=rng.below(12) {
+            let batch: Vec<Vec<u8>> = (0..=rng.below(20)).map(|_| random_entry(&mut rng)).collect();
             ledger.append_entries(&batch).unwrap();
             all.extend(batch);
             if rng.one_in(4) {
@@ -437,11 +568,11 @@ proptest! {
         for reader in [ledger.reader(), Reader::open(&path, &verifier()).unwrap()] {
             for _ in 0..40 {
                 let position = rng.below(size);
-                prop_assert_eq!(&reader.entry(position).unwrap(), &all[position as usize]);
+                prop_assert_eq!(&reader.entry(position).unwrap(), &all[index(position)]);
                 let from = rng.below(size);
                 let to = from + rng.below(size - from + 1);
                 let found: Vec<Vec<u8>> = reader.entries(from..to).map(|entry| entry.unwrap().1).collect();
-                prop_assert_eq!(&found[..], &all[from as usize..to as usize]);
+                prop_assert_eq!(&found[..], &all[index(from)..index(to)]);
             }
         }
         audit_sound(&os(), &path);
@@ -493,14 +624,14 @@ fn change(bytes: &mut Vec<u8>, rng: &mut Rng) {
         0 => bytes.truncate(at),
         1 => bytes.extend((0..=rng.below(40)).map(|_| 0)),
         2 => drop(bytes.remove(at)),
-        3 => bytes.insert(at, rng.number() as u8),
+        3 => bytes.insert(at, random_byte(rng)),
         4 => {
             let end = bytes.len().min(at + 1 + rng.index(600));
             bytes[at..end].fill(0);
         }
         _ => {
             let foot = bytes.len() - 1 - rng.index(60.min(bytes.len()));
-            bytes[foot] = rng.number() as u8;
+            bytes[foot] = random_byte(rng);
         }
     }
 }

@@ -120,6 +120,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     gather(state);
     let mut registry = Registry::default();
     ledgers(state, &mut registry);
+    sealing(state, &mut registry);
     writer(state, &mut registry);
     rules(state, &mut registry);
     incidents(state, &mut registry);
@@ -199,6 +200,19 @@ fn ledgers(state: &ApiState, registry: &mut Registry) {
         entries.get_or_create(&labels()).inc_by(size - first);
         set(&sizes, &labels(), as_f64(*size));
         set(&signed, &labels(), seconds(*at));
+    }
+}
+
+fn sealing(state: &ApiState, registry: &mut Registry) {
+    let sealed = counters(registry, "govledger_segments_sealed", "Full segments that were compressed");
+    let failures = counters(registry, "govledger_sealing_failures", "Attempts to compress a segment that failed");
+    let waiting = gauges(registry, "govledger_segments_waiting", "Full segments that are not compressed yet");
+    let status = &state.handle().shared().status;
+    for (name, figures) in status.sealing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let labels = || vec![("ledger", name.clone())];
+        sealed.get_or_create(&labels()).inc_by(figures.segments);
+        failures.get_or_create(&labels()).inc_by(figures.failures);
+        set(&waiting, &labels(), as_f64(figures.waiting));
     }
 }
 

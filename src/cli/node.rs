@@ -22,7 +22,7 @@ pub(crate) struct Node {
 impl Node {
     /// Opens a data directory to write to it. Only an embedded one: in Kafka mode the order is the broker's.
     pub(crate) fn open(data: &Path, config: &Config, live_cuts: bool) -> Result<Self, CliError> {
-        let data_dir = DataDir::open(data)?;
+        let data_dir = DataDir::open(data)?.with_ledger_options(config.ledger_options());
         if data_dir.settings().source != SourceSettings::Embedded {
             return Err(CliError::usage(format!(
                 "{} follows Kafka, so only the service writes to it: start `govledger serve --data {}`",

@@ -23,7 +23,9 @@ use crate::domain::settings::SourceSettings;
 use crate::identity::oidc::Providers;
 use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
 use crate::notify::Notifier;
-use crate::sequencer::{Core, DataDir, Handle, Options as WriterOptions, Running, new_token, start, write_durably};
+use crate::sequencer::{
+    Core, DataDir, Handle, Options as WriterOptions, Running, Sealing, new_token, start, write_durably,
+};
 
 /// How long tasks that are still under way may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -72,7 +74,7 @@ struct Intake {
 }
 
 fn service(config: &Config, follower: bool) -> Outcome {
-    let data_dir = DataDir::open(&config.data)?;
+    let data_dir = DataDir::open(&config.data)?.with_ledger_options(config.ledger_options());
     let embedded = data_dir.settings().source == SourceSettings::Embedded;
     if embedded && (follower || config.kafka.is_some()) {
         return Err(CliError::usage(KafkaIntakeError::NotKafka.to_string()));
@@ -80,8 +82,10 @@ fn service(config: &Config, follower: bool) -> Outcome {
     let policy = config.policy().map_err(|error| config_error(&error))?;
     let runtime = runtime()?;
     let core = Core::open(data_dir.clone(), config.times())?;
+    let sealers = config.segments.seal.then(|| core.sealers());
     let writer = WriterOptions { live_cuts: embedded, clock: Clock::System, policy: policy.clone() };
     let running = start(core, writer)?;
+    let sealing = sealers.map(|sealers| Sealing::start(sealers, running.shared())).transpose()?;
     let served = runtime.block_on(async {
         let (handle, intake) = intake(config, &data_dir, &running, follower, policy)?;
         let served = listen(config, handle, &data_dir, intake.ended.clone(), !follower).await;
@@ -89,6 +93,8 @@ fn service(config: &Config, follower: bool) -> Outcome {
         served
     });
     runtime.shutdown_timeout(LAST_WORDS);
+    // A segment under way is finished; what waits is sealed after the next start.
+    drop(sealing);
     running.stop().map_err(|error| {
         CliError::new(if error.is_damage() { Exit::Damaged } else { Exit::Failed }, error.to_string())
     })?;

@@ -21,6 +21,7 @@ use super::files::FileState;
 use super::metrics::{LedgerRecords, MetricsChunk, MetricsState, Pending, Prepare, keep_large};
 use super::past::follow;
 use super::sayings::Saying;
+use super::sealing::Sealers;
 use super::shared::Shared;
 use crate::domain::command::{Request, incident_id};
 use crate::domain::cut::{Cut, CutLedger};
@@ -82,6 +83,7 @@ pub struct Core {
     past_slo_at: u64,
     /// While starting: the metrics entries that follow the snapshot.
     ahead: BTreeMap<u32, Ahead<MetricsChunk>>,
+    sealers: Sealers,
     shared: Arc<Shared>,
     embedded: bool,
 }
@@ -129,9 +131,14 @@ impl Core {
             snapshot_at,
             past_slo_at: 0,
             ahead: BTreeMap::new(),
+            sealers: Sealers::default(),
             shared,
             embedded,
         };
+        core.sealers.add("governance", core.governance.sealer());
+        for (number, ledger) in &core.metrics {
+            core.sealers.add(&format!("metrics-{number}"), ledger.sealer());
+        }
         core.replay(&times)?;
         core.settle_keys()?;
         Ok(core)
@@ -203,6 +210,11 @@ impl Core {
     /// What readers share with this writer.
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// What seals the segments of all ledgers here, those to come included.
+    pub fn sealers(&self) -> Sealers {
+        self.sealers.clone()
     }
 
     /// The data directory.
@@ -559,6 +571,7 @@ impl Core {
         let name = format!("metrics-{number}");
         let ledger = self.data_dir.create_ledger(&name, &self.data_dir.settings().metrics(number)?.entry()?)?;
         self.shared.add_reader(&name, ledger.reader());
+        self.sealers.add(&name, ledger.sealer());
         self.shared.metrics_mut().insert(number, MetricsState { size: 1, ..MetricsState::default() });
         self.metrics.insert(number, ledger);
         self.follow_deferred()
@@ -661,7 +674,7 @@ fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Led
         &data_dir.ledger_dir(name),
         &data_dir.origin(name),
         data_dir.ledger_key()?,
-        ledger::Options::default(),
+        data_dir.ledger_options(),
     )
     .map_err(of(name))?;
     if !recovery.was_clean() {

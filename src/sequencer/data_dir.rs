@@ -44,6 +44,7 @@ pub struct DataDir {
     root: PathBuf,
     node: String,
     settings: Settings,
+    ledger_options: ledger::Options,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,7 +137,7 @@ impl DataDir {
             }
         }
         write_durably(&root.join("settings.json"), &serde_json::to_vec_pretty(&settings)?, 0o644)?;
-        let data_dir = Self { disk: Arc::new(OsDisk), root: root.to_owned(), node: options.node, settings };
+        let data_dir = Self::new(root, options.node, settings);
         data_dir.create_ledger("governance", &data_dir.settings.entry()?)?;
         if data_dir.settings.source == SourceSettings::Embedded {
             data_dir.create_ledger("metrics-0", &data_dir.settings.metrics(0)?.entry()?)?;
@@ -147,6 +148,11 @@ impl DataDir {
             0o644,
         )?;
         Ok(Initialised { data_dir, admin_token })
+    }
+
+    fn new(root: &Path, node: String, settings: Settings) -> Self {
+        let ledger_options = ledger::Options::default();
+        Self { disk: Arc::new(OsDisk), root: root.to_owned(), node, settings, ledger_options }
     }
 
     /// Opens a finished directory.
@@ -164,14 +170,14 @@ impl DataDir {
                 known: RULES_VERSION,
             });
         }
-        Ok(Self { disk: Arc::new(OsDisk), root: root.to_owned(), node, settings })
+        Ok(Self::new(root, node, settings))
     }
 
     /// Creates a ledger with its first entry and its verifier keys beside it; returns its writer.
     pub(super) fn create_ledger(&self, name: &str, first_entry: &[u8]) -> Result<ledger::Ledger, SequencerError> {
         let (key, rotations) = (self.ledger_key()?, self.rotations()?);
         self.write_verifier_keys(name, &rotations)?;
-        let (disk, dir, options) = (self.disk(), self.ledger_dir(name), ledger::Options::default());
+        let (disk, dir, options) = (self.disk(), self.ledger_dir(name), self.ledger_options);
         let create = ledger::Ledger::create_on(disk, &dir, &self.origin(name), key, options, first_entry);
         let made = create.map_err(of(name))?;
         if rotations.is_empty() {
@@ -193,6 +199,16 @@ impl DataDir {
     #[must_use]
     pub fn on(self, disk: Arc<dyn Disk>) -> Self {
         Self { disk, ..self }
+    }
+
+    /// The same directory with its ledgers written in this way.
+    #[must_use]
+    pub fn with_ledger_options(self, ledger_options: ledger::Options) -> Self {
+        Self { ledger_options, ..self }
+    }
+
+    pub(super) const fn ledger_options(&self) -> ledger::Options {
+        self.ledger_options
     }
 
     pub(super) fn disk(&self) -> Arc<dyn Disk> {

@@ -15,6 +15,7 @@ use super::cache::Cache;
 use super::error::{SequencerError, of};
 use super::metrics::MetricsState;
 use super::past;
+use super::sealing::SealingFigures;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use crate::projection::answers::{Answer, AnswerError, Asked, View, answer};
@@ -50,6 +51,8 @@ pub struct Status {
     pub kafka_pauses: Mutex<BTreeMap<String, u64>>,
     /// Partitions whose intake stopped, with the reason.
     pub stopped_intakes: Mutex<BTreeMap<String, String>>,
+    /// What was sealed, by ledger.
+    pub sealing: Mutex<BTreeMap<String, SealingFigures>>,
     /// Entries a batch, and microseconds a commit, since the start: count, sum, and per bucket.
     pub batches: Mutex<BatchFigures>,
 }

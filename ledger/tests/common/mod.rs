@@ -74,12 +74,12 @@ pub fn check_entries(source: &dyn EntrySource, size: u64) {
 
 /// Seals every segment before the last, and says how many there were to seal.
 pub fn seal_all(sealer: &Sealer) -> Result<u64, Error> {
-    let mut sealed = 0;
+    let mut count = 0;
     while sealer.seal_next()?.is_some() {
-        sealed += 1;
+        count += 1;
     }
     assert_eq!(sealer.waiting(), 0);
-    Ok(sealed)
+    Ok(count)
 }
 
 pub fn audit_sound(disk: &Arc<dyn Disk>, dir: &Path) -> AuditReport {
