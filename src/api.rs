@@ -6,6 +6,7 @@
 //! Invariants: nothing is answered as done before it is durable; a write that may yet succeed is never answered as failed
 //! (202, or a timeout that says so); every body, queue and stream has a bound.
 
+mod access;
 mod commands;
 mod entries;
 mod files;
@@ -19,6 +20,7 @@ mod people;
 mod precondition;
 mod problem;
 mod read;
+mod roles;
 mod routes;
 mod schemas;
 mod stream;
@@ -43,13 +45,17 @@ use crate::domain::principal::token_sha256;
 use crate::identity::last_use::LastUses;
 use crate::identity::oidc::Providers;
 use crate::identity::rate::{Buckets, Rate};
+use crate::identity::trail::Trail;
 use crate::notify::{Deliveries, DeliveriesAnswer};
 use crate::sequencer::Handle;
+pub(crate) use access::rows as access_rows;
+pub use access::{AccessAnswer, AccessRow};
 use meters::Meters;
 pub use openapi::openapi;
 pub use people::{IssuerRow, PrincipalRow, PrincipalsAnswer, TokenRow};
 use problem::Kind;
 pub use problem::{ElementError, Problem, ProblemDetails};
+pub use roles::roles_table;
 pub use schemas::schemas;
 pub use types::{
     CommandReply, EntriesAnswer, EntryAnswer, EntryRow, EventsReply, HealthAnswer, MetricsReply, PendingReply,
@@ -173,6 +179,8 @@ struct Inner {
     stopping: watch::Sender<bool>,
     buckets: Buckets,
     last_uses: LastUses,
+    /// Set once, at start.
+    trail: OnceLock<Trail>,
     /// Set once, where any is configured.
     providers: OnceLock<Providers>,
     /// Set once, where this node tells anybody.
@@ -195,6 +203,7 @@ impl ApiState {
             stopping,
             buckets: Buckets::default(),
             last_uses: LastUses::open(handle.data_dir().root().join("last-use.json")),
+            trail: OnceLock::new(),
             providers: OnceLock::new(),
             deliveries: OnceLock::new(),
             handle,
@@ -214,6 +223,16 @@ impl ApiState {
             // Set at start alone, as above.
             let _ = self.0.providers.set(providers);
         }
+    }
+
+    /// Keeps a trail of who was let in to what.
+    pub fn keep(&self, trail: Trail) {
+        // Set at start alone, as above.
+        let _ = self.0.trail.set(trail);
+    }
+
+    fn trail(&self) -> Option<&Trail> {
+        self.0.trail.get()
     }
 
     fn providers(&self) -> Option<&Providers> {
@@ -334,6 +353,10 @@ pub async fn serve(
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop).await;
     sampler.abort();
     noting.abort();
-    let _stored = tokio::task::spawn_blocking(move || last.store_last_uses()).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        last.store_last_uses();
+        last.trail().inspect(|trail| trail.stop());
+    });
+    let _ended = ended.await;
     served
 }

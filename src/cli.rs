@@ -3,6 +3,7 @@
 //! Reading commands open a [`source::Source`] and print its answers. Writing ones go to the running service where there is
 //! one, else through a [`node::Node`] of their own. Nothing here decides or computes an answer.
 
+mod access;
 mod args;
 mod ask;
 mod bench;
@@ -82,6 +83,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::ConfirmHole(hole) => decide::hole(&place, &options, hole),
         Task::Token { task } => decide::token(&place, &options, task),
         Task::Principals { task } => principals::run(&place, &options, task),
+        Task::Access(access) => access::run(&place, &options, &access),
         Task::Deliveries => deliveries::run(&place, &options),
         Task::Maintenance { task } => govern::maintenance(&place, &options, task),
         Task::Keys { task } => govern::keys(&place, &options, task),

@@ -13,6 +13,7 @@ use crate::domain::legacy_signature::Secret;
 use crate::domain::metric::TimeFields;
 use crate::domain::policy::{Policy, PolicyError};
 use crate::identity::oidc::OidcConfig;
+use crate::identity::trail::TrailConfig;
 use crate::ingest::kafka::KafkaConfig;
 use crate::notify::NotifyConfig;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The log.
     pub log: LogConfig,
+    /// The access trail.
+    pub access: TrailConfig,
     /// Identity providers whose bearer tokens are taken.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub oidc: Vec<OidcConfig>,
@@ -102,6 +105,7 @@ impl Default for Config {
             segments: SegmentsConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
+            access: TrailConfig::default(),
             oidc: Vec::new(),
             kafka: None,
             notify: None,

@@ -10,3 +10,4 @@
 pub mod last_use;
 pub mod oidc;
 pub mod rate;
+pub mod trail;

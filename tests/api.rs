@@ -14,12 +14,16 @@ mod auth;
 mod commands;
 #[path = "api/cover.rs"]
 mod cover;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "api/incidents.rs"]
 mod incidents;
 #[path = "api/intake.rs"]
 mod intake;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/matrix.rs"]
+mod matrix;
 #[path = "api/pages.rs"]
 mod pages;
 #[path = "api/policy.rs"]
@@ -32,3 +36,5 @@ mod schemas;
 mod spend;
 #[path = "api/tokens.rs"]
 mod tokens;
+#[path = "api/trail.rs"]
+mod trail;

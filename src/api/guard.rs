@@ -9,21 +9,24 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, ProblemCode};
 use super::routes::{Access, Pace, Route};
 use crate::domain::authentication::Authentication;
 use crate::domain::principal::{Role, token_sha256};
 use crate::domain::time::Time;
 use crate::identity::oidc::{Bearer, is_jwt};
+use crate::identity::trail::{Note, NoteKind, token_digest};
 
 /// The longest that a route which is no stream and no upload may take.
 const REQUEST_SECONDS_MAX: u64 = 30;
 /// The name under which the data directory's owner acts.
 pub(crate) const LOCAL: &str = "local";
 /// What the owner of the data directory may do over the API: read and hand in, never decide.
-const LOCAL_ROLES: [Role; 3] = [Role::Reader, Role::Publisher, Role::Auditor];
+pub(crate) const LOCAL_ROLES: [Role; 3] = [Role::Reader, Role::Publisher, Role::Auditor];
 /// The longest API token read; ours have 68 characters.
 const TOKEN_BYTES_MAX: usize = 512;
+/// As much of a path as the access trail keeps.
+const PATH_CHARS_MAX: usize = 256;
 
 /// Who asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -213,18 +216,26 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut response = guarded(&state, route, request, next).await;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let digest = bearer(request.headers()).ok().flatten().and_then(token_digest);
+    let (caller, mut response) = guarded(&state, route, request, next).await;
+    note(&state, route, (method.as_str(), &path), &caller, (&response, digest));
     state.meters().count_request(route.path, response.status().as_u16());
     secure(route, response.headers_mut());
     response
 }
 
-async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, next: Next) -> Response {
+/// The answer, and whom it is to.
+async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, next: Next) -> (Caller, Response) {
     let caller = match admit(state, route, request.headers()).await {
-        Err(problem) => return denied(route, problem),
+        Err((caller, problem)) => return (*caller, denied(route, problem)),
         Ok(caller) => caller,
     };
-    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(caller.clone());
+    (caller, answered(state, route, request, next).await)
+}
+
+async fn answered(state: &ApiState, route: &'static Route, request: Request, next: Next) -> Response {
     if route.pace == Pace::Long {
         return next.run(request).await;
     }
@@ -243,23 +254,63 @@ async fn guarded(state: &ApiState, route: &'static Route, mut request: Request, 
 }
 
 /// Who asks, where they may, and not too often. Whoever fails counts as nobody, so that trying tokens is bounded too.
-async fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller, Problem> {
+async fn admit(state: &ApiState, route: &Route, headers: &HeaderMap) -> Result<Caller, (Box<Caller>, Problem)> {
     let known = authenticate(state, headers).await;
     if matches!(route.access, Access::Public) {
         // A public page stays public for those with an old token, and is never refused for asking often.
         return Ok(known.ok().flatten().unwrap_or_default());
     }
     let mut caller = known.as_ref().ok().cloned().flatten().unwrap_or_default();
-    bound(state, &mut caller)?;
-    allow(state, route, known?.is_some().then_some(&caller))?;
-    if route.asks_fresh {
-        fresh(state, &caller)?;
+    let admitted = bound(state, &mut caller)
+        .and(known)
+        .and_then(|known| allow(state, route, known.is_some().then_some(&caller)))
+        .and_then(|()| if route.asks_fresh { fresh(state, &caller) } else { Ok(()) });
+    match admitted {
+        Ok(()) => Ok(caller),
+        Err(problem) => Err((Box::new(caller), problem)),
     }
-    Ok(caller)
+}
+
+/// What goes to the access trail: who was refused, commands, and reads of what is raw.
+fn note(
+    state: &ApiState,
+    route: &Route,
+    (method, path): (&str, &str),
+    caller: &Caller,
+    (response, token_digest): (&Response, Option<String>),
+) {
+    let status = response.status().as_u16();
+    let kind = match status {
+        401 | 403 | 429 => NoteKind::Denied,
+        _ if route.is_command => NoteKind::Act,
+        _ if route.is_raw => NoteKind::RawRead,
+        _ => return,
+    };
+    let Some(trail) = state.trail() else { return };
+    let known = !caller.name.is_empty();
+    let known_by = if caller.is_owner { "owner".to_owned() } else { caller.authenticated_by.to_string() };
+    let note = Note {
+        kind,
+        method: method.to_owned(),
+        route: route.path.to_owned(),
+        path: path.chars().take(PATH_CHARS_MAX).collect(),
+        status,
+        code: response.extensions().get::<ProblemCode>().map(|code| code.0.clone()),
+        principal: known.then(|| caller.name.clone()),
+        known_by: known.then_some(known_by),
+        token_digest,
+        count: 1,
+    };
+    trail.note(state.handle().now(), note);
 }
 
 fn denied(route: &Route, problem: Problem) -> Response {
-    if route.is_page { crate::web::sign_in(&problem) } else { problem.into_response() }
+    if !route.is_page {
+        return problem.into_response();
+    }
+    let mut response = crate::web::sign_in(&problem);
+    response.extensions_mut().insert(ProblemCode(problem.code.clone()));
+    response
 }
 
 fn secure(route: &Route, headers: &mut HeaderMap) {

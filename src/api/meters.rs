@@ -240,6 +240,16 @@ fn writer(state: &ApiState, registry: &mut Registry) {
         "Roots, offsets or alerts that this node does not derive itself",
     );
     alarms.get_or_create(&Vec::new()).inc_by(status.integrity_alarms.load(Ordering::Relaxed));
+    if let Some(trail) = state.trail() {
+        set(
+            &gauges(registry, "govledger_access_up", "1 while the access trail can be written"),
+            &Vec::new(),
+            f64::from(u8::from(trail.is_up())),
+        );
+        let not_kept =
+            counters(registry, "govledger_access_not_kept", "Accesses that the trail counted and did not keep");
+        not_kept.get_or_create(&Vec::new()).inc_by(trail.not_kept());
+    }
     let stopped =
         gauges(registry, "govledger_intake_stopped", "1 where intake of this partition waits for an operator");
     for partition in status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).keys() {

@@ -224,6 +224,10 @@ impl std::ops::DerefMut for Problem {
     }
 }
 
+/// The code of a problem, beside its response.
+#[derive(Debug, Clone)]
+pub(crate) struct ProblemCode(pub(crate) String);
+
 /// Problem details, as they are sent.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[schemars(rename = "Problem")]
@@ -364,9 +368,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = self.retry_after_s;
+        let code = ProblemCode(self.code.clone());
         let challenge = format!("Bearer realm=\"govledger\"{}", self.challenge);
         let etag = self.current_etag.as_deref().and_then(|etag| etag.parse::<HeaderValue>().ok());
         let mut response = (status, Json(&*self.0)).into_response();
+        response.extensions_mut().insert(code);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -4,7 +4,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
 use super::{
-    commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
+    access, commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
 };
 use crate::domain::principal::Role;
 use crate::web;
@@ -43,6 +43,7 @@ pub(crate) enum Content {
 }
 
 /// A route.
+#[expect(clippy::struct_excessive_bools, reason = "a row of a table: each is a column of its own")]
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) method: &'static str,
@@ -53,6 +54,8 @@ pub(crate) struct Route {
     pub(crate) is_page: bool,
     /// Decided by the ledger, under an `Idempotency-Key`.
     pub(crate) is_command: bool,
+    /// Raw entries, or principals and their tokens: reading them goes to the access trail.
+    pub(crate) is_raw: bool,
     /// An approval: whoever gives it proved who they are a short time ago, where the method can tell.
     pub(crate) asks_fresh: bool,
     pub(crate) summary: &'static str,
@@ -79,6 +82,7 @@ const fn base(method: &'static str, path: &'static str, summary: &'static str, h
         pace: Pace::Quick,
         is_page: false,
         is_command: false,
+        is_raw: false,
         asks_fresh: false,
         summary,
         query: "",
@@ -101,6 +105,28 @@ const fn read(
     handler: Handler,
 ) -> Route {
     Route { query, response, ..base("get", path, summary, handler) }
+}
+
+/// Raw entries, or as good as those.
+const fn raw(
+    path: &'static str,
+    query: &'static str,
+    response: Content,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
+    Route { is_raw: true, ..read(path, query, response, summary, handler) }
+}
+
+/// What is kept of who does what.
+const fn trail(
+    path: &'static str,
+    query: &'static str,
+    response: Content,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
+    Route { access: Access::Roles(PEOPLE_READERS), ..raw(path, query, response, summary, handler) }
 }
 
 const fn public(path: &'static str, response: Content, summary: &'static str, handler: Handler) -> Route {
@@ -210,18 +236,18 @@ pub(crate) static ROUTES: &[Route] = &[
         "What this node told Alertmanager and webhooks, and what did not arrive",
         || get(read::deliveries),
     ),
-    read(
+    raw(
         "/v1/entries",
         "ledger type stack from to after limit",
         Content::Json("EntriesAnswer"),
         "Raw entries of one ledger",
         || get(entries::list),
     ),
-    read("/v1/entries/{ledger}/{position}", "", Content::Json("EntryAnswer"), "One entry, whole", || get(entries::one)),
+    raw("/v1/entries/{ledger}/{position}", "", Content::Json("EntryAnswer"), "One entry, whole", || get(entries::one)),
     read("/v1/entries/{ledger}/{position}/proof", "size", Content::Other("text/plain"), "Its tlog-proof", || {
         get(entries::proof)
     }),
-    read(
+    raw(
         "/v1/blobs/{sha256}",
         "",
         Content::Other("application/octet-stream"),
@@ -230,7 +256,7 @@ pub(crate) static ROUTES: &[Route] = &[
     ),
     Route {
         pace: Pace::Long,
-        ..read(
+        ..raw(
             "/v1/stream",
             "from",
             Content::Other("text/event-stream"),
@@ -325,16 +351,34 @@ pub(crate) static ROUTES: &[Route] = &[
         request: Content::None,
         ..command("/v1/principals/{name}", ADMIN, "", "Takes everything from a principal", || delete(people::revoke))
     },
-    Route {
-        access: Access::Roles(PEOPLE_READERS),
-        ..read(
-            "/v1/principals",
-            "",
-            Content::Json("PrincipalsAnswer"),
-            "Who may do what, their tokens with their last use at this node, and trusted providers",
-            || get(people::list),
-        )
-    },
+    trail(
+        "/v1/principals",
+        "",
+        Content::Json("PrincipalsAnswer"),
+        "Who may do what, their tokens with their last use at this node, and trusted providers",
+        || get(people::list),
+    ),
+    trail("/v1/access", "after limit", Content::Json("AccessAnswer"), "Who was let in to what at this node", || {
+        get(access::list)
+    }),
+    trail("/v1/access/{position}/proof", "", Content::Other("text/plain"), "The tlog-proof of an entry of it", || {
+        get(access::proof)
+    }),
+    trail(
+        "/ledger/access/checkpoint",
+        "",
+        Content::Other("text/plain"),
+        "The signed checkpoint of the access trail",
+        || get(access::checkpoint),
+    ),
+    trail("/ledger/access/vkey", "", Content::Other("text/plain"), "Its verifier key", || get(access::vkey)),
+    trail(
+        "/ledger/access/tile/{*tile}",
+        "",
+        Content::Other("application/octet-stream"),
+        "A tile or entry bundle of it",
+        || get(access::tile),
+    ),
     command("/v1/principals/{name}/tokens", ADMIN, "TokenBody", "Gives a principal one more token", || {
         post(people::issue_token)
     }),
@@ -415,7 +459,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "The notes in which each key of the ledger signed the next; empty where there is one key",
         || get(tiles::rotations),
     ),
-    read(
+    raw(
         "/ledger/{name}/tile/{*tile}",
         "",
         Content::Other("application/octet-stream"),

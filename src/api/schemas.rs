@@ -9,6 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::access::AccessAnswer;
 use super::commands::{AdoptBody, DecisionBody, JudgementBody, LimitBody};
 use super::files::BackfillFile;
 use super::govern::{ConfirmBody, PolicyBody, PolicyDecisionBody, ReasonBody};
@@ -28,6 +29,7 @@ use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverEx
 use crate::domain::incident::{IncidentImpact, IncidentSnapshot};
 use crate::domain::policy::Policy;
 use crate::domain::settings::{MetricsSettings, Settings};
+use crate::identity::trail::{AccessEvent, AccessSettings};
 use crate::ingest::file::Report;
 use crate::notify::DeliveriesAnswer;
 use crate::projection::answers as a;
@@ -78,6 +80,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<StreamEvent>(generator);
     add::<DeliveriesAnswer>(generator);
     add::<PrincipalsAnswer>(generator);
+    add::<AccessAnswer>(generator);
     add::<EventsReply>(generator);
     add::<MetricsReply>(generator);
     add::<Report>(generator);
@@ -259,6 +262,9 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-command.json", answer::<a::CommandAnswer>()),
         ("answer-rejected.json", answer::<a::RejectedAnswer>()),
         ("answer-deliveries.json", whole::<DeliveriesAnswer>()),
+        ("answer-access.json", whole::<AccessAnswer>()),
+        ("access-event.json", whole::<AccessEvent>()),
+        ("settings-access.json", whole::<AccessSettings>()),
         ("answer-principals.json", whole::<PrincipalsAnswer>()),
         ("answer-entries.json", whole::<EntriesAnswer>()),
         ("answer-entry.json", whole::<EntryAnswer>()),

@@ -164,6 +164,8 @@ pub(crate) enum Task {
         #[command(subcommand)]
         task: Option<PrincipalTask>,
     },
+    /// Who was let in to what at this node, and who was not (auditor, admin)
+    Access(Access),
     /// What was told to Alertmanager and webhooks, and what did not arrive; exit 1 where something never will
     Deliveries,
     /// Thresholds, windows and limits: show those in force, check a file, propose and approve others
@@ -363,6 +365,17 @@ pub(crate) struct Entries {
     pub(crate) limit: usize,
 }
 
+/// `access`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Access {
+    /// After this position
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<u64>,
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
 /// `prove`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prove {
@@ -405,4 +418,7 @@ pub(crate) struct Schemas {
     /// The directory
     #[arg(long, default_value = "schemas", value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// Where the table of routes and roles is [default: docs/ROLES.md, with the default directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roles: Option<PathBuf>,
 }

@@ -21,6 +21,7 @@ use crate::config::{Config, LogConfig};
 use crate::domain::policy::Policy;
 use crate::domain::settings::SourceSettings;
 use crate::identity::oidc::Providers;
+use crate::identity::trail::Trail;
 use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
 use crate::notify::Notifier;
 use crate::sequencer::{
@@ -171,6 +172,7 @@ async fn listen(
     let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
     let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
     let state = ApiState::new(handle, config.api(address), Some(token.clone()));
+    state.keep(Trail::start(data_dir.clone(), Clock::System, config.access)?);
     state.know(Providers::new(config.oidc.clone()).map_err(|error| CliError::usage(error.to_string()))?);
     if let Some(notifier) = &notifier {
         state.show_deliveries(notifier.deliveries().clone());

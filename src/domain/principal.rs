@@ -268,3 +268,78 @@ impl Principals {
 pub fn is_under(alias: &str, name: &str) -> bool {
     name.strip_prefix(alias).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| !rest.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authentication::{OidcAuthentication, OidcMethod};
+
+    const ISSUER: &str = "https://id";
+
+    fn by(issuer: &str, subject: &str) -> Authentication {
+        Authentication::Oidc(Box::new(OidcAuthentication {
+            method: OidcMethod::Oidc,
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            auth_time: None,
+            acr: None,
+            amr: Vec::new(),
+        }))
+    }
+
+    fn people() -> Principals {
+        let mut people = Principals::default();
+        let identity = Some(Identity { issuer: ISSUER.to_owned(), subject: "c-1".to_owned() });
+        let cleo =
+            PrincipalEnroll { name: "cleo".into(), roles: [Role::Finance].into(), identity, ..Default::default() };
+        people.enroll(&cleo, 1);
+        let roles = [Role::Reader, Role::Oncall].into();
+        people.trust(&IssuerTrust { issuer: ISSUER.to_owned(), alias: "corp".to_owned(), roles }, 2);
+        people
+    }
+
+    #[test]
+    fn a_role_is_held_by_the_ledger_and_by_the_identity_that_was_shown() {
+        let people = people();
+        let check = |name: &str, role, by: &Authentication, expected: bool| {
+            assert_eq!(people.holds(name, role, by), expected, "{name} {role} {by}");
+        };
+        check("cleo", Role::Finance, &by(ISSUER, "c-1"), true);
+        check("cleo", Role::Finance, &Authentication::token(), true);
+        check("cleo", Role::Reader, &by(ISSUER, "c-1"), false);
+        // Somebody else's identity under her name, at her provider or at another.
+        check("cleo", Role::Finance, &by(ISSUER, "c-2"), false);
+        check("cleo", Role::Finance, &by("https://evil", "c-1"), false);
+        // Whom only the provider knows: what it may confer, under its alias, and nobody without an identity.
+        check("corp:bob", Role::Oncall, &by(ISSUER, "b-1"), true);
+        check("corp:bob", Role::Finance, &by(ISSUER, "b-1"), false);
+        check("corp:bob", Role::Oncall, &by("https://evil", "b-1"), false);
+        check("corp:bob", Role::Oncall, &Authentication::token(), false);
+        check("bob", Role::Oncall, &by(ISSUER, "b-1"), false);
+        check("corp:", Role::Oncall, &by(ISSUER, "b-1"), false);
+        // An enrolled person is not a second one under the alias.
+        check("corp:c-1", Role::Oncall, &by(ISSUER, "c-1"), false);
+    }
+
+    #[test]
+    fn who_was_removed_stays_out_by_name_and_by_identity() {
+        let mut people = people();
+        assert!(people.revoke("cleo", 3) && people.revoke("corp:bob", 4) && !people.revoke("nobody", 5));
+        assert!(!people.holds("corp:c-1", Role::Reader, &by(ISSUER, "c-1")));
+        assert!(!people.holds("corp:bob", Role::Reader, &by(ISSUER, "b-1")));
+        assert!(people.holds("corp:ann", Role::Reader, &by(ISSUER, "a-1")));
+        people.distrust(ISSUER);
+        assert!(!people.holds("corp:ann", Role::Reader, &by(ISSUER, "a-1")));
+    }
+
+    #[test]
+    fn an_authentication_is_a_word_or_says_more() {
+        let word: Authentication = serde_json::from_str("\"token\"").unwrap();
+        assert_eq!(word, Authentication::token());
+        let oidc = by(ISSUER, "c-1");
+        let text = serde_json::to_string(&oidc).unwrap();
+        assert_eq!(text, r#"{"method":"oidc","issuer":"https://id","subject":"c-1"}"#);
+        assert_eq!(serde_json::from_str::<Authentication>(&text).unwrap(), oidc);
+        assert!(serde_json::from_str::<Authentication>(r#"{"method":"password","issuer":"i","subject":"s"}"#).is_err());
+    }
+}

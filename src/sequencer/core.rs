@@ -668,7 +668,7 @@ fn older_policy_saying(governance: &Governance, policy: &Policy) -> Result<Optio
     }
 }
 
-fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
+pub(super) fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
     let (ledger, recovery) = Ledger::open_on(
         data_dir.disk(),
         &data_dir.ledger_dir(name),

@@ -7,6 +7,8 @@
 //! keys/node.next.pem the key that a rotation under way brings; takes the place of node.pem once its entry is folded
 //! keys/ledger.next.pem and keys/rotations   the same for the key of the checkpoints, and the notes in which each key signs the next
 //! governance/ metrics-<n>/                  the ledgers
+//! access/            who was let in to what at this node: a ledger too, of its own
+//! last-use.json      when tokens were last used here
 //! blobs/             records too large for an entry, by their SHA-256
 //! cache/             sled; may be deleted at any time
 //! service.json       where the running service listens, with a token for this directory's owner (0600)
@@ -188,6 +190,21 @@ impl DataDir {
         ledger::chain::put_rotations(self.disk.as_ref(), &dir, &rotations).map_err(of(name))?;
         let opened = ledger::Ledger::open_on(self.disk(), &dir, &self.origin(name), self.ledger_key()?, options);
         Ok(opened.map_err(of(name))?.0)
+    }
+
+    /// Opens a ledger of this node's own, of which the others know nothing; made where there is none.
+    pub fn own_ledger(&self, name: &str, first_entry: &[u8]) -> Result<ledger::Ledger, SequencerError> {
+        match super::core::open_ledger(self, name, first_entry) {
+            Err(SequencerError::Ledger { source: ledger::Error::NoLedger { .. }, .. }) => {
+                self.create_ledger(name, first_entry)
+            }
+            opened => opened,
+        }
+    }
+
+    /// A reader of one ledger, opened without a lock: the service may be writing.
+    pub fn reader(&self, name: &str) -> Result<ledger::Reader, SequencerError> {
+        ledger::Reader::open(&self.ledger_dir(name), &self.verifier_key(name)?).map_err(of(name))
     }
 
     /// The directory itself.

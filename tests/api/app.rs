@@ -10,9 +10,11 @@ use govledger::domain::metric::TimeFields;
 use govledger::domain::principal::token_sha256;
 use govledger::domain::settings::SourceSettings;
 use govledger::identity::oidc::Providers;
+use govledger::identity::trail::{Trail, TrailConfig};
 use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
 use serde_json::{Value, json};
 
+use crate::disk::FailingDisk;
 use crate::support::http::{Http, Reply};
 
 pub(crate) const NOW: &str = "2026-11-01T00:00:00Z";
@@ -44,19 +46,30 @@ impl App {
 
     /// With cuts as its clock passes.
     pub(crate) fn live() -> Self {
-        Self::begin(ApiConfig::default(), true, Providers::default())
+        Self::begin(ApiConfig::default(), true, Providers::default(), TrailConfig::default(), None)
     }
 
     pub(crate) fn with(config: ApiConfig) -> Self {
-        Self::begin(config, false, Providers::default())
+        Self::begin(config, false, Providers::default(), TrailConfig::default(), None)
     }
 
     /// That takes tokens of these providers.
     pub(crate) fn knowing(providers: Providers) -> Self {
-        Self::begin(ApiConfig::default(), false, providers)
+        Self::begin(ApiConfig::default(), false, providers, TrailConfig::default(), None)
     }
 
-    fn begin(config: ApiConfig, live_cuts: bool, providers: Providers) -> Self {
+    /// With an access trail like this, on a disk of its own.
+    pub(crate) fn trailing(config: ApiConfig, trail: TrailConfig, disk: Option<FailingDisk>) -> Self {
+        Self::begin(config, false, Providers::default(), trail, disk)
+    }
+
+    fn begin(
+        config: ApiConfig,
+        live_cuts: bool,
+        providers: Providers,
+        trail: TrailConfig,
+        disk: Option<FailingDisk>,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let options = InitOptions {
             node: "test".into(),
@@ -73,6 +86,12 @@ impl App {
         let running = start(core, Options { live_cuts, clock: clock.clone(), policy: None }).unwrap();
         let handle = Handle::new(&running, made.data_dir, clock.clone(), TimeFields::default(), None).unwrap();
         let state = ApiState::new(handle.clone(), config, Some(LOCAL_TOKEN.to_owned()));
+        let trailed = handle.data_dir().clone();
+        let trailed = match disk {
+            Some(disk) => trailed.on(std::sync::Arc::new(disk)),
+            None => trailed,
+        };
+        state.keep(Trail::start(trailed, clock.clone(), trail).unwrap());
         state.know(providers);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();

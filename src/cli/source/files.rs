@@ -11,6 +11,7 @@ use super::{AsOf, Keys, Reply};
 use crate::cli::error::CliError;
 use crate::clock::Clock;
 use crate::domain::policy::Policy;
+use crate::identity::trail::ACCESS;
 use crate::projection::answers::{Asked, View, answer};
 use crate::projection::what_if::DryRunAnswer;
 use crate::sequencer::{Cache, DataDir, PastView, dry_run, fold_to, metrics_number, size_at};
@@ -143,13 +144,17 @@ impl Files {
 /// Directories of an export that hold a ledger.
 pub(crate) fn exported(root: &Path) -> Result<Vec<String>, CliError> {
     let entries = std::fs::read_dir(root).map_err(crate::cli::error::file_error(root))?;
-    let is_ledger = |name: &str| name == "governance" || metrics_number(name).is_some();
+    let is_ledger = |name: &str| ["governance", ACCESS].contains(&name) || metrics_number(name).is_some();
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| is_ledger(name) && root.join(name).is_dir())
         .collect();
-    names.sort_by_key(|name| metrics_number(name).map_or(0, |number| u64::from(number) + 1));
+    names.sort_by_key(|name| match metrics_number(name) {
+        Some(number) => u64::from(number) + 1,
+        None if name == ACCESS => u64::MAX,
+        None => 0,
+    });
     Ok(names)
 }
 
