@@ -42,6 +42,9 @@ impl EntrySource for Counting<'_> {
     fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
         self.0.consistency_proof(old, new)
     }
+    fn rotations_text(&self) -> String {
+        self.0.rotations_text()
+    }
     fn checkpoint_text(&self) -> String {
         self.0.checkpoint_text()
     }

@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn in_flight_is_bounded_by_bytes_and_by_number() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = runtime::Builder::new_current_thread().build().unwrap();
         let task = || runtime.spawn(async { Ok(()) });
         let mut in_flight = InFlight::default();
         in_flight.push(task(), IN_FLIGHT_BYTES_MAX - 1);

@@ -13,11 +13,11 @@ use crate::domain::policy::{Amount, Policy, Rule, RuleOverride};
 fn bench() -> Bench {
     let mut bench = Bench::new();
     for name in ["ada", "bob"] {
-        let enroll = crate::domain::command::PrincipalEnroll {
+        let enroll = PrincipalEnroll {
             name: name.into(),
             roles: [Role::Admin].into(),
             token_sha256: token_sha256(name),
-            ..crate::domain::command::PrincipalEnroll::default()
+            ..PrincipalEnroll::default()
         };
         assert_eq!(bench.ask("root", Role::Admin, name, Request::PrincipalEnroll(enroll)), Verdict::Admitted);
     }
