@@ -325,12 +325,11 @@ impl Check<'_> {
         let key = self.key;
         let is_plain = !self.one_by_one && checkpoint.origin == key.name();
         let is_its_time = self.against.keys.key_at(checkpoint.size) == key;
-        match note.lone_signature(key).filter(|_| is_plain && is_its_time) {
-            Some(signature) => self.signed.push((note.text().to_owned(), signature)),
-            None => {
-                let text = str::from_utf8(text).map_err(|_error| NoteError::Text)?;
-                self.against.keys.checkpoint(text)?;
-            }
+        if let Some(signature) = note.lone_signature(key).filter(|_| is_plain && is_its_time) {
+            self.signed.push((note.text().to_owned(), signature));
+        } else {
+            let text = str::from_utf8(text).map_err(|_error| NoteError::Text)?;
+            self.against.keys.checkpoint(text)?;
         }
         Ok(checkpoint)
     }
