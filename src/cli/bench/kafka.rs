@@ -5,6 +5,7 @@
 //! (`govledger serve`), so its memory is its own. The topics are removed at the end.
 
 mod consume;
+mod disk;
 mod service;
 mod topics;
 
@@ -41,6 +42,8 @@ pub(super) fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Resul
     let before = consume::rate_of(plan, &topics.metrics)?;
     said("the service");
     let caught_up = service::catch_up(plan, &topics, scratch)?;
+    said("the disk alone");
+    let disk = disk::rate_of(&traffic, scratch)?;
     said("a bare consumer again");
     let bare = before.max(consume::rate_of(plan, &topics.metrics)?);
     let against = "bare rdkafka consumer of the same topic, the better of one run before and one after";
@@ -49,6 +52,8 @@ pub(super) fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Resul
     report.share(&work, rate(caught_up.counted, caught_up.folded), bare, against, Some(LEAST));
     let durable = rate(caught_up.counted, caught_up.durable);
     report.share("Kafka intake: durable and parsed", durable, bare, against, None);
+    let against = "write + fdatasync of the same bytes in batches of 8 MiB, nothing else";
+    report.share("Kafka intake: durable and parsed, beside the disk alone", durable, disk, against, None);
     report.at_most("from the service's start to the last record durable", caught_up.whole.as_secs_f64(), "s", None);
     report.at_most("the service's memory once a tenth was read", caught_up.early_mib, "MiB", None);
     report.at_most("the service's memory at the end", caught_up.late_mib, "MiB", None);
