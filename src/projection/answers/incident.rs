@@ -138,12 +138,12 @@ pub fn due_counts(governance: &Governance) -> BTreeMap<&'static str, usize> {
     let mut counts: BTreeMap<&'static str, usize> =
         ["open", "unacknowledged", "report_overdue", "action_item_overdue"].map(|name| (name, 0)).into();
     for incident in governance.incidents.oldest_first() {
-        let row = row(governance, incident);
+        let due = Due::of(governance, incident);
         for (name, count) in [
-            ("open", usize::from(row.status.is_open())),
-            ("unacknowledged", usize::from(row.status == Status::Open)),
-            ("report_overdue", usize::from(row.report_overdue)),
-            ("action_item_overdue", row.action_items_overdue.len()),
+            ("open", usize::from(incident.status.is_open())),
+            ("unacknowledged", usize::from(incident.status == Status::Open)),
+            ("report_overdue", usize::from(due.report_overdue)),
+            ("action_item_overdue", due.items_overdue.len()),
         ] {
             *counts.entry(name).or_default() += count;
         }
@@ -151,12 +151,32 @@ pub fn due_counts(governance: &Governance) -> BTreeMap<&'static str, usize> {
     counts
 }
 
+/// What is due of an incident, by the ledger's own time: that of its last entry.
+struct Due {
+    ended: Option<Time>,
+    report: Option<Time>,
+    report_overdue: bool,
+    items_overdue: Vec<String>,
+}
+
+impl Due {
+    fn of(governance: &Governance, incident: &Incident) -> Self {
+        let ended = ended(governance, incident).map(|(time, _)| time);
+        let report =
+            ended.filter(|_| incident.report.is_none()).map(|ended| ended.plus_seconds(REPORT_DUE_HOURS * 3_600));
+        let is_overdue = |item: &&ActionItem| item.done.is_none() && item.due < governance.time;
+        Self {
+            ended,
+            report,
+            report_overdue: report.is_some_and(|due| due < governance.time),
+            items_overdue: incident.action_items.iter().filter(is_overdue).map(|item| item.id.clone()).collect(),
+        }
+    }
+}
+
 /// The incident in a list.
 pub(super) fn row(governance: &Governance, incident: &Incident) -> IncidentRow {
-    let ended = ended(governance, incident).map(|(time, _)| time);
-    let report_due =
-        ended.filter(|_| incident.report.is_none()).map(|ended| ended.plus_seconds(REPORT_DUE_HOURS * 3_600));
-    let is_overdue = |item: &&ActionItem| item.done.is_none() && item.due < governance.time;
+    let due = Due::of(governance, incident);
     let done = |step: &CheckStep| step.state != CheckState::Open;
     IncidentRow {
         id: incident.id.clone(),
@@ -165,13 +185,13 @@ pub(super) fn row(governance: &Governance, incident: &Incident) -> IncidentRow {
         status: incident.status,
         began: incident.began,
         declared: incident.declared,
-        ended,
+        ended: due.ended,
         position: incident.position,
         commander: incident.duties.get(&Duty::Commander).map(|assigned| assigned.assignee.clone()),
         steps_done: checklist(governance, incident).iter().filter(|step| done(step)).count(),
-        report_due,
-        report_overdue: report_due.is_some_and(|due| due < governance.time),
-        action_items_overdue: incident.action_items.iter().filter(is_overdue).map(|item| item.id.clone()).collect(),
+        report_due: due.report,
+        report_overdue: due.report_overdue,
+        action_items_overdue: due.items_overdue,
     }
 }
 
