@@ -122,6 +122,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     ledgers(state, &mut registry);
     sealing(state, &mut registry);
     writer(state, &mut registry);
+    access(state, &mut registry);
     rules(state, &mut registry);
     incidents(state, &mut registry);
     told::deliveries(state, &mut registry);
@@ -216,6 +217,19 @@ fn sealing(state: &ApiState, registry: &mut Registry) {
     }
 }
 
+fn access(state: &ApiState, registry: &mut Registry) {
+    if let Some(trail) = state.trail() {
+        set(
+            &gauges(registry, "govledger_access_up", "1 while the access trail can be written"),
+            &Vec::new(),
+            f64::from(u8::from(trail.is_up())),
+        );
+        let not_kept =
+            counters(registry, "govledger_access_not_kept", "Accesses that the trail counted and did not keep");
+        not_kept.get_or_create(&Vec::new()).inc_by(trail.not_kept());
+    }
+}
+
 fn writer(state: &ApiState, registry: &mut Registry) {
     let shared = state.handle().shared();
     let status = &shared.status;
@@ -240,16 +254,6 @@ fn writer(state: &ApiState, registry: &mut Registry) {
         "Roots, offsets or alerts that this node does not derive itself",
     );
     alarms.get_or_create(&Vec::new()).inc_by(status.integrity_alarms.load(Ordering::Relaxed));
-    if let Some(trail) = state.trail() {
-        set(
-            &gauges(registry, "govledger_access_up", "1 while the access trail can be written"),
-            &Vec::new(),
-            f64::from(u8::from(trail.is_up())),
-        );
-        let not_kept =
-            counters(registry, "govledger_access_not_kept", "Accesses that the trail counted and did not keep");
-        not_kept.get_or_create(&Vec::new()).inc_by(trail.not_kept());
-    }
     let stopped =
         gauges(registry, "govledger_intake_stopped", "1 where intake of this partition waits for an operator");
     for partition in status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).keys() {
@@ -264,6 +268,11 @@ fn writer(state: &ApiState, registry: &mut Registry) {
     for (ledger, count) in status.kafka_pauses.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         pauses.get_or_create(&vec![("ledger", ledger.clone())]).inc_by(*count);
     }
+    verdicts(state, registry);
+}
+
+fn verdicts(state: &ApiState, registry: &mut Registry) {
+    let shared = state.handle().shared();
     let mut rejected: BTreeMap<Code, u64> = BTreeMap::new();
     for state in shared.metrics().values() {
         state.refused_by_code.iter().for_each(|(code, count)| *rejected.entry(*code).or_default() += count);
