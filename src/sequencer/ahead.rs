@@ -19,6 +19,8 @@ pub(super) const PART_ENTRIES: u64 = 4_096;
 const QUEUED_MAX: usize = 2;
 
 type Made<T> = Result<T, ledger::Error>;
+/// What one worker takes, and where it goes.
+type Share<T> = (Parts, SyncSender<Made<T>>);
 
 /// What the parts of a range become, in order.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl<T: Default + Send> Ahead<T> {
     }
 
     /// The parts of each worker, and where they go.
-    fn shared_out(name: &str, range: Range<u64>) -> (Self, Vec<(Parts, SyncSender<Made<T>>)>) {
+    fn shared_out(name: &str, range: Range<u64>) -> (Self, Vec<Share<T>>) {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let parts = range.end.saturating_sub(range.start).div_ceil(PART_ENTRIES);
         let workers = usize::try_from(parts).unwrap_or(usize::MAX).min(cores);
