@@ -22,14 +22,14 @@ const RECORD: &str = r#"{"event":"llm.request","model":"m","engine_hash":"sha256
 /// What the service said of itself at the very moment when the caller was woken.
 struct Woken {
     shared: Arc<Shared>,
-    is_woken: AtomicBool,
+    is_called: AtomicBool,
     was_stopped: AtomicBool,
 }
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.was_stopped.store(self.shared.is_poisoned(), Ordering::SeqCst);
-        self.is_woken.store(true, Ordering::SeqCst);
+        self.is_called.store(true, Ordering::SeqCst);
     }
 }
 
@@ -68,7 +68,7 @@ fn check(what: &str, ask: impl for<'a> FnOnce(&'a Handle) -> Asked<'a>) {
     stage.disk.fail_after(0, false);
     let woken = Arc::new(Woken {
         shared: Arc::clone(stage.handle.shared()),
-        is_woken: AtomicBool::new(false),
+        is_called: AtomicBool::new(false),
         was_stopped: AtomicBool::new(false),
     });
     let waker = Waker::from(Arc::clone(&woken));
@@ -82,7 +82,7 @@ fn check(what: &str, ask: impl for<'a> FnOnce(&'a Handle) -> Asked<'a>) {
             answer
         }
         Poll::Pending => {
-            while !woken.is_woken.load(Ordering::SeqCst) {
+            while !woken.is_called.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_micros(50));
             }
             assert!(woken.was_stopped.load(Ordering::SeqCst), "{what}: told before the service says that it stopped");
