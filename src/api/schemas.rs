@@ -182,6 +182,29 @@ fn event<T: JsonSchema>(event_type: &str) -> Value {
     schema
 }
 
+/// What is sent with a command.
+fn request_files() -> Vec<(&'static str, Value)> {
+    vec![
+        ("request-waiver.json", whole::<WaiverScope>()),
+        ("request-decision.json", whole::<DecisionBody>()),
+        ("request-incident.json", whole::<IncidentOpen>()),
+        ("request-note.json", whole::<NoteBody>()),
+        ("request-text.json", whole::<TextBody>()),
+        ("request-assign.json", whole::<AssignBody>()),
+        ("request-status.json", whole::<ProgressBody>()),
+        ("request-action-item.json", whole::<ActionItemBody>()),
+        ("request-report.json", whole::<ReportBody>()),
+        ("request-judgement.json", whole::<JudgementBody>()),
+        ("request-adopt.json", whole::<AdoptBody>()),
+        ("request-principal.json", whole::<PrincipalEnroll>()),
+        ("request-token.json", whole::<TokenBody>()),
+        ("request-issuer.json", whole::<IssuerTrust>()),
+        ("request-distrust.json", whole::<IssuerDistrust>()),
+        ("request-limit.json", whole::<LimitBody>()),
+        ("request-hole.json", whole::<HoleConfirm>()),
+    ]
+}
+
 /// What is asked and answered about policies, maintenance windows and keys.
 fn governing() -> [(&'static str, Value); 11] {
     [
@@ -227,23 +250,6 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("command.json", whole::<Command>()),
         ("settings-governance.json", whole::<Settings>()),
         ("settings-metrics.json", whole::<MetricsSettings>()),
-        ("request-waiver.json", whole::<WaiverScope>()),
-        ("request-decision.json", whole::<DecisionBody>()),
-        ("request-incident.json", whole::<IncidentOpen>()),
-        ("request-note.json", whole::<NoteBody>()),
-        ("request-text.json", whole::<TextBody>()),
-        ("request-assign.json", whole::<AssignBody>()),
-        ("request-status.json", whole::<ProgressBody>()),
-        ("request-action-item.json", whole::<ActionItemBody>()),
-        ("request-report.json", whole::<ReportBody>()),
-        ("request-judgement.json", whole::<JudgementBody>()),
-        ("request-adopt.json", whole::<AdoptBody>()),
-        ("request-principal.json", whole::<PrincipalEnroll>()),
-        ("request-token.json", whole::<TokenBody>()),
-        ("request-issuer.json", whole::<IssuerTrust>()),
-        ("request-distrust.json", whole::<IssuerDistrust>()),
-        ("request-limit.json", whole::<LimitBody>()),
-        ("request-hole.json", whole::<HoleConfirm>()),
         ("answer-stacks.json", answer::<a::StacksAnswer>()),
         ("answer-stack.json", answer::<a::StackAnswer>()),
         ("answer-manifest.json", answer::<a::ManifestAnswer>()),
@@ -276,6 +282,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-problem.json", whole::<ProblemDetails>()),
         ("stream-event.json", whole::<StreamEvent>()),
     ];
+    all.extend(request_files());
     all.extend(governing());
     all.sort_by_key(|(name, _)| *name);
     all.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()

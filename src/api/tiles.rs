@@ -23,7 +23,7 @@ pub(crate) async fn checkpoint(State(state): State<ApiState>, Path(name): Path<S
 /// `/ledger/{name}/vkey`: convenient, and worth nothing as proof; keep the key from `init`.
 pub(crate) async fn vkey(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
     let keys = reader(&state, &name)?.keys();
-    let text: String = keys.keys().map(|key| format!("{key}\n")).collect();
+    let text = keys.keys().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
 }
 

@@ -345,21 +345,13 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
             }
             (format!("/v1/stacks/{}/adopt", encode(&adopt.stack)), body)
         }
-        Request::PrincipalEnroll(enroll) => ("/v1/principals".to_owned(), serde_json::to_value(enroll)?),
-        Request::PrincipalRevoke(revoke) => (format!("/v1/principals/{}", encode(&revoke.name)), Value::Null),
-        Request::TokenIssue(issue) => (
-            format!("/v1/principals/{}/tokens", encode(&issue.name)),
-            json!({ "token_sha256": issue.token_sha256, "expires": issue.expires, "label": issue.label }),
-        ),
-        Request::TokenRevoke(revoke) => {
-            (format!("/v1/principals/{}/tokens/{}", encode(&revoke.name), encode(&revoke.token_sha256)), Value::Null)
-        }
-        Request::IssuerTrust(trust) => ("/v1/issuers".to_owned(), serde_json::to_value(trust)?),
-        Request::IssuerDistrust(distrust) => ("/v1/issuers/distrust".to_owned(), serde_json::to_value(distrust)?),
-        Request::PrincipalLimit(limit) => (
-            format!("/v1/principals/{}/limit", encode(&limit.name)),
-            json!({ "finance_limit_usd": limit.finance_limit_usd }),
-        ),
+        Request::PrincipalEnroll(_)
+        | Request::PrincipalRevoke(_)
+        | Request::PrincipalLimit(_)
+        | Request::TokenIssue(_)
+        | Request::TokenRevoke(_)
+        | Request::IssuerTrust(_)
+        | Request::IssuerDistrust(_) => super::principals::route(request)?,
         Request::HoleConfirm(hole) => ("/v1/holes".to_owned(), serde_json::to_value(hole)?),
         Request::PolicyPropose(inner) => (
             "/v1/policy/proposals".to_owned(),

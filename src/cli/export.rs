@@ -25,7 +25,7 @@ pub(crate) fn run(place: &Place, options: &Options, export: &Export) -> Outcome 
         let directory = export.directory.join(&name);
         let report = reader.export(&directory).map_err(|error| other_export(error, &directory))?;
         let vkey = export.directory.join(format!("{name}.vkey"));
-        let keys: String = reader.keys().keys().map(|key| format!("{key}\n")).collect();
+        let keys = reader.keys().keys().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         std::fs::write(&vkey, keys).map_err(file_error(&vkey))?;
         if !options.json {
             out::line(format!(

@@ -251,3 +251,27 @@ pub(super) fn names(place: &Place, options: &Options) -> Outcome {
     }
     Ok(Exit::Fine)
 }
+
+/// Where the API takes a request about people, and with which body.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other requests have their routes elsewhere")]
+pub(super) fn route(request: &Request) -> Result<(String, Value), CliError> {
+    let encode = out::encode;
+    Ok(match request {
+        Request::PrincipalEnroll(enroll) => ("/v1/principals".to_owned(), serde_json::to_value(enroll)?),
+        Request::PrincipalRevoke(revoke) => (format!("/v1/principals/{}", encode(&revoke.name)), Value::Null),
+        Request::TokenIssue(issue) => (
+            format!("/v1/principals/{}/tokens", encode(&issue.name)),
+            json!({ "token_sha256": issue.token_sha256, "expires": issue.expires, "label": issue.label }),
+        ),
+        Request::TokenRevoke(revoke) => {
+            (format!("/v1/principals/{}/tokens/{}", encode(&revoke.name), encode(&revoke.token_sha256)), Value::Null)
+        }
+        Request::IssuerTrust(trust) => ("/v1/issuers".to_owned(), serde_json::to_value(trust)?),
+        Request::IssuerDistrust(distrust) => ("/v1/issuers/distrust".to_owned(), serde_json::to_value(distrust)?),
+        Request::PrincipalLimit(limit) => (
+            format!("/v1/principals/{}/limit", encode(&limit.name)),
+            json!({ "finance_limit_usd": limit.finance_limit_usd }),
+        ),
+        other => return Err(CliError::failed(format!("{} is not about people", other.event_type()))),
+    })
+}

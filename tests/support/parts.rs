@@ -73,7 +73,7 @@ pub(crate) fn s3() -> Option<PathBuf> {
     command.exists().then_some(command).or_else(|| skip("s3"))
 }
 
-/// A Python that has OpenSSF's `model-signing`.
+/// A Python that has the `OpenSSF`'s `model-signing`.
 pub(crate) fn modelsigning() -> Option<PathBuf> {
     let part = directory().join("modelsigning");
     part.join("stamp").exists().then_some(part.join("bin/python")).or_else(|| skip("modelsigning"))

@@ -72,8 +72,8 @@ fn growth(runs: &[Run]) -> String {
             cells.entry((figure.line(), run.records)).or_insert(figure);
         }
     }
-    let heads: String = sizes.iter().map(|size| format!(" {} |", grouped(*size))).collect();
-    let mut text = format!("| work |{heads}\n| --- |{}\n", " --- |".repeat(sizes.len()));
+    let heads = sizes.iter().map(|size| grouped(*size)).collect::<Vec<_>>().join(" | ");
+    let mut text = format!("| work | {heads} |\n| --- |{}\n", " --- |".repeat(sizes.len()));
     for name in names {
         let row: Vec<Option<&&Figure>> = sizes.iter().map(|size| cells.get(&(name, *size))).collect();
         if row.iter().flatten().count() > 1 {

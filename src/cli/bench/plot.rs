@@ -74,7 +74,7 @@ fn lines(runs: &[Run], units: &[(&str, f64)]) -> Lines {
     lines.retain(|_, points| {
         points.retain(|(_, value)| *value > 0.0);
         points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        points.dedup_by(|(a, _), (b, _)| a == b);
+        points.dedup_by(|(a, _), (b, _)| a.total_cmp(b).is_eq());
         points.len() > 1
     });
     lines
