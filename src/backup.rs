@@ -1,8 +1,8 @@
 //! Backups of what a serving stack needs to come back: files found, copied content-addressed to replication targets, read
 //! again, compared, restored.
 //!
-//! In scope: files, objects and the manifest that lists them. Out of scope: what the ledger makes of the reports
-//! ([`crate::projection::backups`]), and who sends them (the CLI).
+//! In scope: files, objects and the manifest that lists them. Out of scope: what the ledger makes of the reports (the fold of
+//! backups), and who sends them (the CLI).
 //!
 //! Order of a backup, per target: every object, each read again and compared; then the manifest, read again; only then is it
 //! reported. A crash before the manifest leaves objects that the next run finds under their hashes and does not send again;

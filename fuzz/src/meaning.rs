@@ -173,7 +173,7 @@ pub fn cloud_event(data: &[u8]) {
     {
         return;
     }
-    let parts: BTreeMap<&str, &RawValue> = serde_json::from_str(text).expect("an object");
+    let parts: BTreeMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
     let attribute = |name: &str| Some((name.to_owned(), value.get(name)?.as_str()?.to_owned()));
     let names = ["specversion", "id", "source", "type", "subject", "time"];
     let cloud_event: BTreeMap<String, String> = names.into_iter().filter_map(attribute).collect();

@@ -63,6 +63,11 @@ fn asked(app: &App, key: &str) -> String {
     reply["waiver"].as_str().unwrap().to_owned()
 }
 
+/// What an approval says was seen.
+fn seen(app: &App, waiver: &str) -> Value {
+    json!({ "scope_sha256": app.read(&format!("/v1/waivers/{waiver}")).expect(200).json()["scope_sha256"] })
+}
+
 #[test]
 fn an_approval_takes_a_sign_in_within_five_minutes() {
     let idp = Idp::new();
@@ -73,7 +78,7 @@ fn an_approval_takes_a_sign_in_within_five_minutes() {
     let before = app.size();
     for ago in [Some(301), None] {
         let old = idp.token("u-1", &["money"], now(), ago);
-        let reply = app.command(&old, &path, "k", &json!({})).expect(401);
+        let reply = app.command(&old, &path, "k", &seen(&app, &waiver)).expect(401);
         let challenge = reply.header("www-authenticate").unwrap().to_owned();
         assert!(challenge.contains("error=\"insufficient_user_authentication\""), "{challenge}");
         assert!(challenge.contains("max_age=\"300\""), "{challenge}");
@@ -83,7 +88,7 @@ fn an_approval_takes_a_sign_in_within_five_minutes() {
     }
     assert_eq!(app.size(), before, "nothing was recorded");
     let fresh = idp.token("u-1", &["money"], now(), Some(300));
-    app.command(&fresh, &path, "k", &json!({})).expect(200);
+    app.command(&fresh, &path, "k", &seen(&app, &waiver)).expect(200);
     let row = app.read(&format!("/v1/waivers/{waiver}")).expect(200).json();
     assert_eq!(row["decided_by"], "corp:u-1");
     let known = &row["decided_authentication"];
@@ -106,14 +111,14 @@ fn an_api_token_is_recorded_as_one_and_a_provider_without_auth_time_can_be_allow
     let app = App::knowing(idp.providers("auth_time_required = false"));
     trust(&app, "t", &["finance"]);
     let by_token = asked(&app, "a");
-    app.command(&token("finance"), &format!("/v1/waivers/{by_token}/approve"), "k", &json!({})).expect(200);
+    app.command(&token("finance"), &format!("/v1/waivers/{by_token}/approve"), "k", &seen(&app, &by_token)).expect(200);
     let row = app.read(&format!("/v1/waivers/{by_token}")).expect(200).json();
     assert_eq!(row["decided_authentication"], "token");
     let by_idp = asked(&app, "b");
     let path = format!("/v1/waivers/{by_idp}/approve");
     // One that is stated counts nevertheless.
-    app.command(&idp.token("u", &["money"], now(), Some(900)), &path, "k", &json!({})).expect(401);
-    app.command(&idp.token("u", &["money"], now(), None), &path, "k", &json!({})).expect(200);
+    app.command(&idp.token("u", &["money"], now(), Some(900)), &path, "k", &seen(&app, &by_idp)).expect(401);
+    app.command(&idp.token("u", &["money"], now(), None), &path, "k", &seen(&app, &by_idp)).expect(200);
     let known = app.read(&format!("/v1/waivers/{by_idp}")).expect(200).json()["decided_authentication"].clone();
     assert_eq!((known["method"].as_str(), &known["auth_time"]), (Some("oidc"), &Value::Null));
 }

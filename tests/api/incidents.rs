@@ -157,7 +157,9 @@ fn an_alert_of_cost_opens_one_with_its_figures_and_what_is_due_shows() {
     let asked = app.command(&token("oncall"), "/v1/waivers", "ask", &scope).expect(200).json();
     assert_eq!(steps(&shown(&app, &id))[5].0, "open", "asked, not decided");
     let path = format!("/v1/waivers/{}/approve", asked["waiver"].as_str().unwrap());
-    let approved = app.command(&token("finance"), &path, "approve", &json!({})).expect(200).json();
+    let waiver = app.read(&format!("/v1/waivers/{}", asked["waiver"].as_str().unwrap())).expect(200).json();
+    let seen = json!({ "scope_sha256": waiver["scope_sha256"] });
+    let approved = app.command(&token("finance"), &path, "approve", &seen).expect(200).json();
     assert_eq!(steps(&shown(&app, &id))[5], ("done".to_owned(), approved["position"].as_u64()));
     let item = json!({ "title": "cheaper prompts", "owner": "pat", "due": "2026-11-01T12:00:00Z" });
     let item = act(&app, &id, "action-items", &item).expect(200).json()["position"].as_u64().unwrap();
