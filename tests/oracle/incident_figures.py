@@ -107,7 +107,7 @@ def snapshot():
     check("cut of the snapshot", instant(snapshot["instant"]), last_cut)
     limit = next(Decimal(rule["threshold"]) for rule in snapshot["rules"] if rule["rule"] == "cost_per_request")
     for rule in snapshot["rules"]:
-        if rule["value"] is None or rule["rule"] in ("silent", "unapproved_engine"):
+        if rule["value"] is None or rule["rule"] in ("silent", "unapproved_engine", "uncovered_publish"):
             continue
         rows = records(rule["engine_hash"], rule["evidence"])
         value, samples, over = figures(rule["rule"], Decimal(rule["threshold"]), rows)

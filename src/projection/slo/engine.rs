@@ -52,8 +52,12 @@ impl Slo {
         Ok(findings)
     }
 
-    /// The same for a cut whose findings were said long ago: nothing is read again to put them into words.
+    /// The same for a cut whose findings were said long ago. Where nothing follows from them, nothing is read again to put them
+    /// into words; the episodes of incidents do follow from them.
     pub fn pass(&mut self, cut: &Cut, records: &mut dyn Records) -> Result<(), SloError> {
+        if self.measures_incidents {
+            return self.cut(cut, records).map(|_said| ());
+        }
         self.advance(cut, records)?;
         self.meter(cut.instant);
         self.forget_idle();
