@@ -49,7 +49,9 @@ fn frame(criterion: &mut Criterion) {
         let mut chunk = Chunk::with_capacity(LEAVES, LEAVES * ENTRY_BYTES);
         bencher.iter(|| {
             chunk.clear();
-            entries.iter().for_each(|entry| chunk.push(black_box(entry)).unwrap());
+            for entry in &entries {
+                chunk.push(black_box(entry)).unwrap();
+            }
             black_box(chunk.leaf_hashes().len())
         });
     });
@@ -104,7 +106,9 @@ fn append(criterion: &mut Criterion) {
 fn filled(dir: &Path) -> Reader {
     let mut ledger = Ledger::create(dir, ORIGIN, key(), Options::default(), b"bench").unwrap();
     let entries = entries(PROVEN - 1);
-    entries.chunks(16_384).for_each(|part| drop(ledger.append_entries(part).unwrap()));
+    for part in entries.chunks(16_384) {
+        ledger.append_entries(part).unwrap();
+    }
     ledger.reader()
 }
 
@@ -170,7 +174,9 @@ fn frontier(criterion: &mut Criterion) {
         bencher.iter_batched(
             tree::Frontier::new,
             |mut frontier| {
-                leaves.iter().for_each(|leaf| frontier.push(*leaf));
+                for leaf in &leaves {
+                    frontier.push(*leaf);
+                }
                 frontier.root()
             },
             BatchSize::SmallInput,

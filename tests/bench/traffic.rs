@@ -43,7 +43,7 @@ fn line(number: u64) -> String {
 pub(crate) fn report(number: u64) -> String {
     let engine = format!("sha256:{:064x}", mix(number / 2));
     let artifact = json!({ "artifact_id": "engine-qwen3", "version": format!("1.{}.0", number / 2), "hash": engine });
-    let (kind, payload) = if number % 2 == 0 {
+    let (kind, payload) = if number.is_multiple_of(2) {
         let manifest = json!({
             "engine_hash": engine,
             "quantisation": "w4a8",
