@@ -226,8 +226,16 @@ fn check_exposition(http: &Http) {
     let exposed = metrics_in(&series.join("\n"));
     assert_documented(&exposed, "/metrics");
     for name in documented_metrics() {
-        let needs_an_event =
-            ["rejected", "slo", "alerts_firing", "intake_stopped", "kafka_pauses", "http_requests", "notify"];
+        let needs_an_event = [
+            "rejected",
+            "slo",
+            "alerts_firing",
+            "intake_stopped",
+            "kafka_pauses",
+            "http_requests",
+            "notify",
+            "unpriced",
+        ];
         let there = exposed.contains(&name) || needs_an_event.iter().any(|part| name.contains(part));
         assert!(there, "{name} is not exposed:\n{text}");
     }

@@ -135,6 +135,12 @@ impl Stage {
         self.service.http().with_token(token)
     }
 
+    /// What an approval says was seen.
+    fn seen(&self, waiver: &str) -> Value {
+        let shown = govledger(&["--data", &self.data, "waivers", "show", waiver, "--json"]).expect(0).json();
+        json!({ "scope_sha256": shown["scope_sha256"] })
+    }
+
     fn command(&self, token: &str, path: &str, key: &str, body: &Value) -> Reply {
         self.with(token).post(path, &[("idempotency-key", key)], body.to_string().as_bytes())
     }
@@ -170,12 +176,12 @@ fn machines_and_people_of_a_real_provider_act_under_their_roles() {
     // One person asks, another approves; whoever asked cannot, whatever their roles.
     let (olu, fiona) = (provider.person("olu", "ES256"), provider.person("fiona", "RS256"));
     let waiver = stage.waiver(&olu, "ask");
-    stage.command(&olu, &format!("/v1/waivers/{waiver}/approve"), "no", &json!({})).expect(403);
+    stage.command(&olu, &format!("/v1/waivers/{waiver}/approve"), "no", &stage.seen(&waiver)).expect(403);
     let own = stage.waiver(&fiona, "own");
     let problem =
-        stage.command(&fiona, &format!("/v1/waivers/{own}/approve"), "own-yes", &json!({})).expect(409).json();
+        stage.command(&fiona, &format!("/v1/waivers/{own}/approve"), "own-yes", &stage.seen(&own)).expect(409).json();
     assert_eq!(problem["field"], "principal");
-    stage.command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "yes", &json!({})).expect(200);
+    stage.command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "yes", &stage.seen(&waiver)).expect(200);
     let row = stage.with(&rita).get(&format!("/v1/waivers/{waiver}")).expect(200).json();
     let known = &row["decided_authentication"];
     assert_eq!((row["decided_by"].as_str(), known["subject"].as_str()), (Some("corp:fiona"), Some("fiona")));
@@ -184,10 +190,13 @@ fn machines_and_people_of_a_real_provider_act_under_their_roles() {
     assert!(shown.contains("decided  by corp:fiona, known by oidc fiona of"), "{shown}");
 
     // A token that is shown again is the same person; a command that is sent again is the same command.
-    let again = stage.command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "yes", &json!({})).expect(200).json();
+    let again =
+        stage.command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "yes", &stage.seen(&waiver)).expect(200).json();
     assert_eq!(again["position"], row["decided_position"]);
-    let other =
-        stage.command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "second", &json!({})).expect(409).json();
+    let other = stage
+        .command(&fiona, &format!("/v1/waivers/{waiver}/approve"), "second", &stage.seen(&waiver))
+        .expect(409)
+        .json();
     assert_eq!(other["by_position"], row["decided_position"]);
 
     // Enrolled by name she keeps what the ledger says, and is out with her name.
@@ -320,7 +329,7 @@ fn an_approval_sends_people_back_to_sign_in() {
     // The session at the provider still stands, so a new token alone proves nothing new.
     let same_session = provider.signed_in("fiona", &resource);
     for old in [&first, &same_session] {
-        let reply = stage.command(old, &path, "k", &json!({})).expect(401);
+        let reply = stage.command(old, &path, "k", &stage.seen(&waiver)).expect(401);
         assert_eq!(reply.json()["code"], "reauthentication_required");
         assert!(reply.header("www-authenticate").unwrap().contains("max_age=\"3\""));
     }
@@ -328,7 +337,7 @@ fn an_approval_sends_people_back_to_sign_in() {
     let mut again = resource.clone();
     again["maxAge"] = 3.into();
     let fresh = provider.signed_in("fiona", &again);
-    stage.command(&fresh, &path, "k", &json!({})).expect(200);
+    stage.command(&fresh, &path, "k", &stage.seen(&waiver)).expect(200);
     // A machine's token states no time of signing in.
     let machine = stage.with(&provider.machine()).post(&path, &[("idempotency-key", "m")], b"{}");
     assert_eq!(machine.status, 403, "and has not the role anyway");

@@ -207,8 +207,8 @@ impl Waivers {
 
     /// What the past is charged with under retroactive waivers that were approved since the last cut.
     fn charge_past(&mut self, instant: Time) -> Vec<Said> {
-        let is_new =
-            |waiver: &Waiver| waiver.status == Status::Approved && waiver.is_retroactive() && !waiver.past_charged;
+        // One that was revoked meanwhile covers the past all the same.
+        let is_new = |waiver: &Waiver| waiver.approved.is_some() && waiver.is_retroactive() && !waiver.past_charged;
         let new = self.by_id.iter_mut().filter(|(_, waiver)| is_new(waiver));
         let mut charged = Vec::new();
         for (id, waiver) in new {
