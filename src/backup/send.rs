@@ -30,7 +30,7 @@ async fn hash(found: &Found, progress: &Progress<'_>) -> Result<File, BackupErro
     let mut source = tokio::fs::File::open(&found.path).await.map_err(at(&found.path))?;
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     loop {
-        let chunk = chunk(&mut source, &found.path).await?;
+        let chunk = chunk(&mut source, &found.path, CHUNK_BYTES).await?;
         if chunk.is_empty() {
             return Ok(File { name: found.name.clone(), bytes, sha256: hex(hasher) });
         }
@@ -44,9 +44,10 @@ async fn hash(found: &Found, progress: &Progress<'_>) -> Result<File, BackupErro
     }
 }
 
-async fn chunk(source: &mut tokio::fs::File, path: &Path) -> Result<Vec<u8>, BackupError> {
+/// The next bytes of a local file, `bytes_max` at the most; none at its end.
+pub(super) async fn chunk(source: &mut tokio::fs::File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, BackupError> {
     let mut chunk = Vec::new();
-    let mut limited = tokio::io::AsyncReadExt::take(source, CHUNK_BYTES);
+    let mut limited = tokio::io::AsyncReadExt::take(source, bytes_max);
     tokio::io::AsyncReadExt::read_to_end(&mut limited, &mut chunk).await.map_err(at(path))?;
     Ok(chunk)
 }

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{BackupError, at};
 use super::manifest::{File, Manifest, hex};
+use super::send::chunk;
 use super::{CHUNK_BYTES, Progress};
 
 /// How long a request that fails is tried again.
@@ -127,9 +128,7 @@ impl Target {
         progress: &Progress<'_>,
     ) -> Result<(), BackupError> {
         loop {
-            let mut part = Vec::new();
-            let mut limited = tokio::io::AsyncReadExt::take(&mut *source, part_bytes);
-            tokio::io::AsyncReadExt::read_to_end(&mut limited, &mut part).await.map_err(at(path))?;
+            let part = chunk(source, path, part_bytes).await?;
             if part.is_empty() {
                 return Ok(());
             }

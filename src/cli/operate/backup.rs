@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::report::{Ledger, Report};
 use crate::backup::{
@@ -210,12 +211,13 @@ impl Told {
 }
 
 fn verify(ledger: &Ledger<'_>, id: &str, only: Option<&str>) -> Outcome {
+    let runtime = runtime()?;
     let told = told(ledger, id)?;
     let bar = progress_bar("reading");
     let mut failed = false;
     let mut all = Vec::new();
     for target in told.targets(only)? {
-        let problems = runtime()?.block_on(async {
+        let problems = runtime.block_on(async {
             match told.manifest(id, &target).await {
                 Ok(manifest) => {
                     bar.inc_length(manifest.total_bytes());
@@ -260,10 +262,11 @@ fn tell_verified(as_json: bool, id: &str, targets: &mut [Value], position: u64) 
 
 /// From the first target that has all of it.
 fn bring_back(ledger: &Ledger<'_>, id: &str, only: Option<&str>, into: &Path) -> Outcome {
+    let runtime = runtime()?;
     let told = told(ledger, id)?;
     let mut last = None;
     for target in told.targets(only)? {
-        match fetch(&told, id, &target, into) {
+        match fetch(&runtime, &told, id, &target, into) {
             Ok(manifest) => {
                 let data = json!({ "backup_id": id, "engine_hash": told.engine_hash, "target": target.url() });
                 let position =
@@ -287,10 +290,8 @@ fn bring_back(ledger: &Ledger<'_>, id: &str, only: Option<&str>, into: &Path) ->
     Err(CliError::new(exit, format!("no target could give {id} back whole; nothing was put at {}", into.display())))
 }
 
-fn fetch(told: &Told, id: &str, target: &Target, into: &Path) -> Result<Manifest, BackupError> {
+fn fetch(runtime: &Runtime, told: &Told, id: &str, target: &Target, into: &Path) -> Result<Manifest, BackupError> {
     let bar = progress_bar("restoring");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| BackupError::Io { path: into.to_owned(), source })?;
     let restored = runtime.block_on(async {
         let manifest = told.manifest(id, target).await?;
         bar.set_length(manifest.total_bytes());
