@@ -320,6 +320,7 @@ impl Core {
         );
         let note = Rotation::sign(&old, wanted.new, &sizes).map_err(|error| of("ledger key")(error.into()))?;
         rotations.push_str(&note);
+        self.data_dir.keep_own_keys(&old)?;
         self.data_dir.store_rotations(&rotations)?;
         for (number, ledger) in &mut self.metrics {
             ledger.rotate(next.clone(), &rotations).map_err(of(&format!("metrics-{number}")))?;
@@ -668,12 +669,21 @@ fn older_policy_saying(governance: &Governance, policy: &Policy) -> Result<Optio
     }
 }
 
-pub(super) fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
+fn open_ledger(data_dir: &DataDir, name: &str, first_entry: &[u8]) -> Result<Ledger, SequencerError> {
+    open_ledger_with(data_dir, name, data_dir.ledger_key()?, first_entry)
+}
+
+pub(super) fn open_ledger_with(
+    data_dir: &DataDir,
+    name: &str,
+    key: ledger::LedgerKey,
+    first_entry: &[u8],
+) -> Result<Ledger, SequencerError> {
     let (ledger, recovery) = Ledger::open_on(
         data_dir.disk(),
         &data_dir.ledger_dir(name),
         &data_dir.origin(name),
-        data_dir.ledger_key()?,
+        key,
         data_dir.ledger_options(),
     )
     .map_err(of(name))?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use govledger::api::ApiConfig;
 use govledger::domain::principal::token_sha256;
 use govledger::domain::time::Time;
-use govledger::identity::trail::TrailConfig;
+use govledger::identity::trail::{Trail, TrailConfig};
+use govledger::sequencer::DataDir;
 use serde_json::{Value, json};
 
 use crate::app::{App, NOW, token};
@@ -127,4 +128,44 @@ fn a_full_disk_of_the_trail_stops_nobody_and_is_said() {
     app.clock.set("2026-11-01T00:01:00Z".parse().unwrap());
     let (_, counted) = until(&app, "the count", |entry| entry["kind"] == "not_kept");
     assert_eq!(counted["counts"]["act"], 1, "{counted}");
+}
+
+/// Another start of the trail over the same directory, with one more access.
+fn note_again(directory: &std::path::Path, path: &str) {
+    let clock = govledger::clock::Clock::manual(NOW.parse().unwrap());
+    let trail = Trail::start(DataDir::open(directory).unwrap(), clock, TrailConfig::default()).unwrap();
+    assert!(trail.is_up(), "the trail's ledger opens after the rotation");
+    let note = json!({ "kind": "raw_read", "method": "GET", "route": "r", "path": path, "status": 200, "count": 1 });
+    trail.note(NOW.parse().unwrap(), serde_json::from_value(note).unwrap());
+    trail.stop();
+}
+
+#[test]
+fn the_trail_goes_on_when_the_ledger_key_is_rotated() {
+    let app = App::start();
+    app.read("/v1/entries/governance/0").expect(200);
+    until(&app, "the read", |entry| entry["path"] == "/v1/entries/governance/0");
+    let keys = app.data.path().join("data/keys");
+    assert_ne!(std::fs::read(keys.join("access.pem")).unwrap(), std::fs::read(keys.join("ledger.pem")).unwrap());
+    let first = std::fs::read_to_string(keys.join("access.vkey")).unwrap();
+    let rotated = app.http.with_token(&app.admin).post("/v1/ledger-key/rotate", &[("idempotency-key", "r")], b"");
+    rotated.expect(200);
+    app.read("/v1/entries/governance/1").expect(200);
+    until(&app, "the read after it", |entry| entry["path"] == "/v1/entries/governance/1");
+    let data = app.stopped();
+    let directory = data.path().join("data");
+    let data_option = directory.to_str().unwrap();
+    let verified = || {
+        let done = crate::support::process::govledger(&["--data", data_option, "verify"]).expect(0);
+        assert!(done.stdout.contains("access: ok"), "{}", done.stdout);
+    };
+    verified();
+    note_again(&directory, "/after-the-restart");
+    note_again(&directory, "/after-another");
+    verified();
+    let shown = crate::support::process::govledger(&["--data", data_option, "access"]).expect(0);
+    assert!(shown.stdout.contains("/after-the-restart") && shown.stdout.contains("/after-another"), "{}", shown.stdout);
+    assert_eq!(std::fs::read_to_string(directory.join("keys/access.vkey")).unwrap(), first);
+    let mode = std::fs::metadata(directory.join("keys/access.pem")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
 }
