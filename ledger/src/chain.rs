@@ -4,6 +4,9 @@
 //! entries up to which the old key did. A checkpoint of more entries must be signed by the new key, one of as many or fewer
 //! by the old: neither key speaks for the other's time. A ledger that the note does not name is begun by the new key.
 //!
+//! A grant is the same with another first line, and of the ledgers that it names alone: the old key goes on signing the others, and
+//! the new one signs nothing but these. A chain of a ledger that a grant does not name is not led through it.
+//!
 //! The notes lie in the file `rotations` of a ledger's directory and of an export, in order. Nothing in it is believed: whoever
 //! reads begins with the key that they trust, the first one, and follows the signatures.
 //!
@@ -20,7 +23,10 @@ use crate::{
     note::{KeyKind, NOTE_BYTES_MAX, Note, NoteError, VerifierKey, check_name, sign},
 };
 
-const FIRST_LINE: &str = "govledger ledger key rotation v1";
+const ROTATION_LINE: &str = "govledger ledger key rotation v1";
+const GRANT_LINE: &str = "govledger ledger key grant v1";
+/// What the first line of either begins with.
+const FIRST_LINE_START: &str = "govledger ledger key ";
 /// Rotations read of one ledger: one a day for a year and more.
 const ROTATIONS_MAX: usize = 512;
 const FILE_BYTES_MAX: usize = ROTATIONS_MAX * NOTE_BYTES_MAX;
@@ -41,13 +47,24 @@ pub struct Rotation {
     pub new: [u8; 32],
     /// For each ledger by its origin, the number of entries up to which the old key signs.
     pub ledgers: Vec<(String, u64)>,
+    /// Whether it is of these ledgers alone: a grant.
+    pub alone: bool,
 }
 
 impl Rotation {
     /// The note, signed by the old key under the first ledger's name.
     pub fn sign(old: &LedgerKey, new: [u8; 32], ledgers: &[(String, u64)]) -> Result<String, NoteError> {
+        Self::note(ROTATION_LINE, old, new, ledgers)
+    }
+
+    /// The note by which the key `new` signs these ledgers and no other.
+    pub fn grant(old: &LedgerKey, new: [u8; 32], ledgers: &[(String, u64)]) -> Result<String, NoteError> {
+        Self::note(GRANT_LINE, old, new, ledgers)
+    }
+
+    fn note(line: &str, old: &LedgerKey, new: [u8; 32], ledgers: &[(String, u64)]) -> Result<String, NoteError> {
         let Some((first, _)) = ledgers.first() else { return Err(NoteError::Name(String::new())) };
-        let mut text = format!("{FIRST_LINE}\n{}\n{}\n", hex(&old.public()), hex(&new));
+        let mut text = format!("{line}\n{}\n{}\n", hex(&old.public()), hex(&new));
         for (origin, size) in ledgers {
             check_name(origin)?;
             for part in [origin.as_str(), " ", &size.to_string(), "\n"] {
@@ -65,9 +82,11 @@ impl Rotation {
             line.and_then(unhex).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(refuse)
         };
         let mut lines = note.text().strip_suffix('\n').unwrap_or_default().split('\n');
-        if lines.next() != Some(FIRST_LINE) {
-            return Err(refuse());
-        }
+        let alone = match lines.next() {
+            Some(ROTATION_LINE) => false,
+            Some(GRANT_LINE) => true,
+            Some(_) | None => return Err(refuse()),
+        };
         let (old, new) = (key(lines.next())?, key(lines.next())?);
         let mut ledgers = Vec::new();
         for line in lines {
@@ -80,7 +99,7 @@ impl Rotation {
         }
         let (first, _) = ledgers.first().ok_or_else(refuse)?;
         note.verify(&[VerifierKey::unchecked(first, KeyKind::Ed25519, old)])?;
-        Ok(Self { old, new, ledgers })
+        Ok(Self { old, new, ledgers, alone })
     }
 }
 
@@ -88,7 +107,7 @@ impl Rotation {
 /// begins where the one before ended, is for [`KeyChain::follow`].
 pub fn read_rotations(text: &str) -> Result<Vec<Rotation>, NoteError> {
     let starts: Vec<usize> = text
-        .match_indices(FIRST_LINE)
+        .match_indices(FIRST_LINE_START)
         .map(|(at, _)| at)
         .filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n')
         .collect();
@@ -133,6 +152,9 @@ impl KeyChain {
         }
         let origin = self.first.name();
         let at = rotation.ledgers.iter().find(|(known, _)| known == origin).map(|(_, size)| *size);
+        if rotation.alone && at.is_none() {
+            return Err(NoteError::Rotation("it is of other ledgers alone"));
+        }
         if let Some((before, _)) = self.later.last()
             && at < *before
         {
@@ -271,6 +293,23 @@ mod tests {
         assert!(chain.verify(&signed("node/metrics-1", 0, 1)).is_err());
         // The same name keeps another key id.
         assert_ne!(chain.first().key_id(), chain.current().key_id());
+    }
+
+    #[test]
+    fn a_granted_key_signs_the_ledgers_that_it_was_granted_and_no_other() {
+        let grant = Rotation::grant(&key(2), key(9).public(), &[("node/access".into(), 1)]).unwrap();
+        let text = rotated(1, 2, 10) + &grant;
+        let access = KeyChain::follow(&key(1).verifier_key("node/access"), &text).unwrap();
+        assert!(access.verify(&signed("node/access", 1, 2)).is_ok());
+        assert!(access.verify(&signed("node/access", 2, 9)).is_ok());
+        assert!(access.verify(&signed("node/access", 2, 2)).is_err());
+        for other in [ORIGIN, "node/metrics-0", "node/metrics-7"] {
+            let led = KeyChain::follow(&key(1).verifier_key(other), &text);
+            assert!(matches!(led, Err(NoteError::Rotation(_))), "{other}: {led:?}");
+        }
+        // A grant is no rotation with another first line: the line is signed.
+        let turned = grant.replace(GRANT_LINE, ROTATION_LINE);
+        assert!(matches!(read_rotations(&turned), Err(NoteError::Signature { .. })));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! alone: a file that others can read is refused, for its key may already be theirs. Randomness is the
 //! caller's: [`LedgerKey::generate`] takes the seed.
 
-use std::{fmt, path::Path, path::PathBuf};
+use std::{fmt, io, path::Path, path::PathBuf};
 
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
@@ -72,16 +72,27 @@ impl LedgerKey {
         Ok(Self(key))
     }
 
-    /// Writes a key file that was not there before, for its owner alone, durable on return.
+    /// Writes a key file that was not there before, for its owner alone, durable on return. A crash leaves it whole or not at all:
+    /// half a key under its name would be in the way of every start.
     pub fn store(&self, path: &Path) -> Result<(), Error> {
         let disk = OsDisk;
         // The first version of PKCS#8, without the public key: older OpenSSL reads no other.
         let pem = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None }
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|error| KeyError::File { path: path.to_owned(), why: error.to_string() })?;
-        let file = disk.open(path, Access::CreateSecret).at("create", path)?;
-        file.write_all_at(pem.as_bytes(), 0).at("write", path)?;
-        file.sync_data().at("sync", path)?;
+        if disk.stat(path).at("examine", path)?.is_some() {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists)).at("create", path);
+        }
+        let mut begun = path.as_os_str().to_owned();
+        begun.push(".tmp");
+        let begun = PathBuf::from(begun);
+        if disk.stat(&begun).at("examine", &begun)?.is_some() {
+            disk.remove_file(&begun).at("remove", &begun)?;
+        }
+        let file = disk.open(&begun, Access::CreateSecret).at("create", &begun)?;
+        file.write_all_at(pem.as_bytes(), 0).at("write", &begun)?;
+        file.sync_data().at("sync", &begun)?;
+        disk.rename(&begun, path).at("rename", path)?;
         disk.sync_dir(parent(path)).at("sync the directory of", path)
     }
 
@@ -151,6 +162,12 @@ mod tests {
         key.store(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(LedgerKey::load(&path).unwrap().public(), key.public());
+        // Half a key that a crash left under the other name is in nobody's way.
+        let begun = dir.path().join("other.key.tmp");
+        fs::write(&begun, "-----BEGIN PRIV").unwrap();
+        key.store(&dir.path().join("other.key")).unwrap();
+        assert_eq!(LedgerKey::load(&dir.path().join("other.key")).unwrap().public(), key.public());
+        assert!(!begun.exists());
         // It is never overwritten.
         assert!(matches!(key.store(&path), Err(Error::Io { action: "create", .. })));
         for mode in [0o640, 0o604, 0o610, 0o666] {

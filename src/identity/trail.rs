@@ -21,10 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::domain::time::Time;
+pub use crate::sequencer::ACCESS;
 use crate::sequencer::{DataDir, SequencerError};
 
-/// The ledger's name.
-pub const ACCESS: &str = "access";
 /// Notes waiting for the writer; more are counted and not kept.
 const QUEUE_NOTES_MAX: usize = 4_096;
 

@@ -320,7 +320,7 @@ impl Core {
         );
         let note = Rotation::sign(&old, wanted.new, &sizes).map_err(|error| of("ledger key")(error.into()))?;
         rotations.push_str(&note);
-        self.data_dir.keep_own_keys(&old)?;
+        self.data_dir.settle_own_key(super::own::ACCESS);
         self.data_dir.store_rotations(&rotations)?;
         for (number, ledger) in &mut self.metrics {
             ledger.rotate(next.clone(), &rotations).map_err(of(&format!("metrics-{number}")))?;

@@ -6,7 +6,7 @@
 //! keys/ledger.pem    signs checkpoints      keys/node.pem   signs envelopes       (0600)
 //! keys/node.next.pem the key that a rotation under way brings; takes the place of node.pem once its entry is folded
 //! keys/ledger.next.pem and keys/rotations   the same for the key of the checkpoints, and the notes in which each key signs the next
-//! keys/access.pem    signs the ledger access alone (0600), and is not rotated with the others
+//! keys/access.pem    signs the ledger access alone (0600): granted by the ledger key, and not rotated with it
 //! governance/ metrics-<n>/                  the ledgers
 //! access/            who was let in to what at this node: a ledger too, of its own
 //! last-use.json      when tokens were last used here
@@ -31,7 +31,6 @@ use crate::domain::envelope::hex;
 use crate::domain::principal::token_sha256;
 use crate::domain::settings::{FORMAT, FirstAdmin, NodeKey, RULES_VERSION, Settings, SourceSettings};
 use crate::domain::time::Time;
-use crate::identity::trail::ACCESS;
 
 /// The key that is to follow the node key.
 const NEXT_NODE_KEY: &str = "keys/node.next.pem";
@@ -194,40 +193,6 @@ impl DataDir {
         Ok(opened.map_err(of(name))?.0)
     }
 
-    /// Opens a ledger of this node's own, of which the others know nothing; made where there is none. It has a key of its own,
-    /// so that a rotation of the ledger key, which its writer does not hear of, leaves it as it is.
-    pub fn own_ledger(&self, name: &str, first_entry: &[u8]) -> Result<ledger::Ledger, SequencerError> {
-        let key = self.own_key(name)?;
-        match super::core::open_ledger_with(self, name, key.clone(), first_entry) {
-            Err(SequencerError::Ledger { source: ledger::Error::NoLedger { .. }, .. }) => {
-                self.write_keys_of(name, key.public(), "")?;
-                let (disk, dir) = (self.disk(), self.ledger_dir(name));
-                ledger::Ledger::create_on(disk, &dir, &self.origin(name), key, self.ledger_options, first_entry)
-                    .map_err(of(name))
-            }
-            opened => opened,
-        }
-    }
-
-    /// The key of a ledger of this node's own. Its file is there before the ledger: a ledger without one was made by an earlier
-    /// release, under the ledger key.
-    fn own_key(&self, name: &str) -> Result<LedgerKey, SequencerError> {
-        let file = own_key_file(name);
-        if !self.root.join(&file).exists() && self.ledger_dir(name).exists() {
-            return self.ledger_key();
-        }
-        self.make_next(&file)
-    }
-
-    /// Before the ledger key is rotated: a ledger of this node's own that was made under it keeps it, as a key of its own.
-    pub(super) fn keep_own_keys(&self, current: &LedgerKey) -> Result<(), SequencerError> {
-        let file = own_key_file(ACCESS);
-        if !self.ledger_dir(ACCESS).exists() || self.root.join(&file).exists() {
-            return Ok(());
-        }
-        current.store(&self.root.join(&file)).map_err(of(&file))
-    }
-
     /// A reader of one ledger, opened without a lock: the service may be writing.
     pub fn reader(&self, name: &str) -> Result<ledger::Reader, SequencerError> {
         ledger::Reader::open(&self.ledger_dir(name), &self.verifier_key(name)?).map_err(of(name))
@@ -345,7 +310,7 @@ impl DataDir {
     }
 
     /// The same for a ledger that `current` signs now.
-    fn write_keys_of(&self, name: &str, current: [u8; 32], rotations: &str) -> Result<(), SequencerError> {
+    pub(super) fn write_keys_of(&self, name: &str, current: [u8; 32], rotations: &str) -> Result<(), SequencerError> {
         let invalid = |error: ledger::note::NoteError| of(name)(error.into());
         let rotations = ledger::chain::read_rotations(rotations).map_err(invalid)?;
         let first = rotations.first().map_or(current, |rotation| rotation.old);
@@ -384,12 +349,12 @@ impl DataDir {
         self.promote(NEXT_NODE_KEY, "keys/node.pem")
     }
 
-    fn load_next(&self, name: &str) -> Result<Option<LedgerKey>, SequencerError> {
+    pub(super) fn load_next(&self, name: &str) -> Result<Option<LedgerKey>, SequencerError> {
         let path = self.root.join(name);
         if path.exists() { LedgerKey::load(&path).map(Some).map_err(of(name)) } else { Ok(None) }
     }
 
-    fn make_next(&self, name: &str) -> Result<LedgerKey, SequencerError> {
+    pub(super) fn make_next(&self, name: &str) -> Result<LedgerKey, SequencerError> {
         if let Some(key) = self.load_next(name)? {
             return Ok(key);
         }
@@ -438,11 +403,6 @@ impl DataDir {
         };
         self.ledgers()?.into_iter().map(open).collect()
     }
-}
-
-/// Where the key of a ledger of this node's own lies.
-fn own_key_file(name: &str) -> String {
-    format!("keys/{name}.pem")
 }
 
 /// The n of `metrics-<n>`.

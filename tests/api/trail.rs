@@ -1,16 +1,21 @@
 //! The access trail: what goes to it, what does not, and that it holds up nobody.
 
+use std::path::Path;
 use std::time::Duration;
 
 use govledger::api::ApiConfig;
+use govledger::clock::Clock;
+use govledger::domain::leaf::Header;
 use govledger::domain::principal::token_sha256;
 use govledger::domain::time::Time;
-use govledger::identity::trail::{Trail, TrailConfig};
+use govledger::identity::trail::{AccessSettings, Trail, TrailConfig};
 use govledger::sequencer::DataDir;
+use ledger::LedgerKey;
 use serde_json::{Value, json};
 
 use crate::app::{App, NOW, token};
 use crate::disk::FailingDisk;
+use crate::support::process::govledger;
 use crate::support::wait::wait_for;
 
 /// The entries so far, once one fits.
@@ -66,9 +71,9 @@ fn refusals_acts_and_raw_reads_are_kept_with_proofs_and_without_secrets() {
     assert_eq!(app.read("/ledger/access/checkpoint").status, 403);
     let data = app.stopped();
     let directory = data.path().join("data");
-    let done = crate::support::process::govledger(&["--data", directory.to_str().unwrap(), "verify"]).expect(0);
+    let done = govledger(&["--data", directory.to_str().unwrap(), "verify"]).expect(0);
     assert!(done.stdout.contains("access: ok"), "{}", done.stdout);
-    let shown = crate::support::process::govledger(&["--data", directory.to_str().unwrap(), "access"]).expect(0);
+    let shown = govledger(&["--data", directory.to_str().unwrap(), "access"]).expect(0);
     assert!(shown.stdout.contains("inc-99"), "{}", shown.stdout);
     // A byte of it changed is damage like any other.
     let segment = std::fs::read_dir(directory.join("access/segments")).unwrap().next().unwrap().unwrap().path();
@@ -76,7 +81,7 @@ fn refusals_acts_and_raw_reads_are_kept_with_proofs_and_without_secrets() {
     let at = bytes.windows(7).position(|window| window == b"inc-99/").unwrap();
     bytes[at] = b'I';
     std::fs::write(&segment, bytes).unwrap();
-    crate::support::process::govledger(&["--data", directory.to_str().unwrap(), "verify"]).expect(3);
+    govledger(&["--data", directory.to_str().unwrap(), "verify"]).expect(3);
 }
 
 #[test]
@@ -131,13 +136,57 @@ fn a_full_disk_of_the_trail_stops_nobody_and_is_said() {
 }
 
 /// Another start of the trail over the same directory, with one more access.
-fn note_again(directory: &std::path::Path, path: &str) {
-    let clock = govledger::clock::Clock::manual(NOW.parse().unwrap());
+fn note_again(directory: &Path, path: &str) {
+    let clock = Clock::manual(NOW.parse().unwrap());
     let trail = Trail::start(DataDir::open(directory).unwrap(), clock, TrailConfig::default()).unwrap();
-    assert!(trail.is_up(), "the trail's ledger opens after the rotation");
+    assert!(trail.is_up(), "the trail's ledger opens");
     let note = json!({ "kind": "raw_read", "method": "GET", "route": "r", "path": path, "status": 200, "count": 1 });
     trail.note(NOW.parse().unwrap(), serde_json::from_value(note).unwrap());
     trail.stop();
+}
+
+/// The trail of a directory holds with `vkey` alone, in place and exported, and shows what it should.
+fn holds(directory: &Path, vkey: &Path, shows: &[&str]) {
+    let (data, vkey) = (directory.to_str().unwrap(), vkey.to_str().unwrap());
+    let export = tempfile::tempdir().unwrap();
+    let to = export.path().join("export");
+    let to = to.to_str().unwrap();
+    govledger(&["--data", data, "export", to]).expect(0);
+    govledger(&["--data", data, "export", to, "--ledger", "access"]).expect(0);
+    for arguments in
+        [&["--data", data, "verify"][..], &["--vkey", vkey, "verify", data], &["--vkey", vkey, "verify", to]]
+    {
+        let done = govledger(arguments).expect(0);
+        assert!(done.stdout.contains("access: ok") && done.stdout.contains("everything holds"), "{}", done.stdout);
+    }
+    let shown = govledger(&["--data", data, "access"]).expect(0);
+    assert!(shows.iter().all(|path| shown.stdout.contains(path)), "{}", shown.stdout);
+    // The key of the trail signs the trail alone: it vouches for nothing else, also where its grant is laid beside another ledger.
+    let grant = std::fs::read_to_string(directory.join("access/rotations")).unwrap();
+    std::fs::write(Path::new(to).join("governance/rotations"), grant).unwrap();
+    let done = govledger(&["--vkey", vkey, "verify", to]);
+    assert_ne!(done.code, 0, "{}", done.stdout);
+}
+
+/// A ledger `access` as an earlier release made it: under the ledger key.
+fn made_under_the_ledger_key(directory: &Path) {
+    let data_dir = DataDir::open(directory).unwrap();
+    let settings = AccessSettings {
+        ledger: "access".to_owned(),
+        format: govledger::domain::settings::FORMAT,
+        governance: ledger::tree::leaf_hash(&data_dir.settings().entry().unwrap()),
+    };
+    let mut entry = Header { serial: Some(0), ..Header::at(Time::default()) }.line();
+    serde_json::to_writer(&mut entry, &settings).unwrap();
+    let key = LedgerKey::load(&directory.join("keys/ledger.pem")).unwrap();
+    let vkey = format!("{}\n", key.verifier_key("test/access"));
+    std::fs::write(directory.join("keys/access.vkey"), vkey).unwrap();
+    ledger::Ledger::create(&directory.join("access"), "test/access", key, ledger::Options::default(), &entry).unwrap();
+}
+
+fn rotate(app: &App) {
+    let rotated = app.http.with_token(&app.admin).post("/v1/ledger-key/rotate", &[("idempotency-key", "r")], b"");
+    rotated.expect(200);
 }
 
 #[test]
@@ -145,27 +194,61 @@ fn the_trail_goes_on_when_the_ledger_key_is_rotated() {
     let app = App::start();
     app.read("/v1/entries/governance/0").expect(200);
     until(&app, "the read", |entry| entry["path"] == "/v1/entries/governance/0");
-    let keys = app.data.path().join("data/keys");
-    assert_ne!(std::fs::read(keys.join("access.pem")).unwrap(), std::fs::read(keys.join("ledger.pem")).unwrap());
-    let first = std::fs::read_to_string(keys.join("access.vkey")).unwrap();
-    let rotated = app.http.with_token(&app.admin).post("/v1/ledger-key/rotate", &[("idempotency-key", "r")], b"");
-    rotated.expect(200);
+    let kept = app.data.path().join("the-key-that-was-published");
+    std::fs::copy(app.data.path().join("data/keys/governance.vkey"), &kept).unwrap();
+    rotate(&app);
     app.read("/v1/entries/governance/1").expect(200);
     until(&app, "the read after it", |entry| entry["path"] == "/v1/entries/governance/1");
     let data = app.stopped();
     let directory = data.path().join("data");
-    let data_option = directory.to_str().unwrap();
-    let verified = || {
-        let done = crate::support::process::govledger(&["--data", data_option, "verify"]).expect(0);
-        assert!(done.stdout.contains("access: ok"), "{}", done.stdout);
-    };
-    verified();
     note_again(&directory, "/after-the-restart");
     note_again(&directory, "/after-another");
-    verified();
-    let shown = crate::support::process::govledger(&["--data", data_option, "access"]).expect(0);
-    assert!(shown.stdout.contains("/after-the-restart") && shown.stdout.contains("/after-another"), "{}", shown.stdout);
-    assert_eq!(std::fs::read_to_string(directory.join("keys/access.vkey")).unwrap(), first);
-    let mode = std::fs::metadata(directory.join("keys/access.pem")).unwrap();
+    holds(&directory, &kept, &["/v1/entries/governance/1", "/after-the-restart", "/after-another"]);
+    let keys = directory.join("keys");
+    assert_ne!(std::fs::read(keys.join("access.pem")).unwrap(), std::fs::read(keys.join("ledger.pem")).unwrap());
+    let mode = std::fs::metadata(keys.join("access.pem")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+}
+
+#[test]
+fn a_trail_of_an_earlier_release_gets_a_key_of_its_own() {
+    let app = App::start();
+    let data = app.stopped();
+    let directory = data.path().join("data");
+    let vkey = directory.join("keys/governance.vkey");
+    // What a crash may have left: half a key, and a whole one that was not granted yet.
+    for left in ["nothing", "half a key", "a key without its grant"] {
+        std::fs::remove_dir_all(directory.join("access")).unwrap();
+        std::fs::remove_file(directory.join("keys/access.pem")).unwrap();
+        made_under_the_ledger_key(&directory);
+        match left {
+            "half a key" => std::fs::write(directory.join("keys/access.pem.tmp"), "-----BEGIN PRIV").unwrap(),
+            "a key without its grant" => {
+                LedgerKey::generate([9; 32]).store(&directory.join("keys/access.pem")).unwrap();
+            }
+            _ => {}
+        }
+        note_again(&directory, "/the-first");
+        note_again(&directory, "/the-second");
+        holds(&directory, &vkey, &["/the-first", "/the-second"]);
+        let access = std::fs::read_to_string(directory.join("access/checkpoint")).unwrap_or_default();
+        let keys = std::fs::read_to_string(directory.join("keys/access.vkey")).unwrap();
+        assert_eq!(keys.lines().count(), 2, "{left}: {keys}{access}");
+    }
+}
+
+#[test]
+fn a_trail_that_is_off_gets_its_key_before_the_ledger_key_is_rotated() {
+    let disk = FailingDisk::new();
+    disk.fail_after(0, false);
+    let app = App::trailing(ApiConfig::default(), TrailConfig::default(), Some(disk));
+    let directory = app.data.path().join("data");
+    let kept = app.data.path().join("the-key-that-was-published");
+    std::fs::copy(directory.join("keys/governance.vkey"), &kept).unwrap();
+    made_under_the_ledger_key(&directory);
+    rotate(&app);
+    let data = app.stopped();
+    note_again(&directory, "/after-the-restart");
+    holds(&directory, &kept, &["/after-the-restart"]);
+    drop(data);
 }

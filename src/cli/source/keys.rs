@@ -1,14 +1,12 @@
 //! Verifier keys: the only thing that a check trusts.
 //!
-//! A node signs governance and the metrics ledgers with one key under one name each, so any of their `.vkey` lines gives those of
-//! the others. The ledger `access` has its own key: a line of its own checks it, and gives no other.
+//! A node signs all of its ledgers with one key under one name each, so any of its `.vkey` lines gives those of the others.
 
 use std::path::{Path, PathBuf};
 
 use ledger::note::VerifierKey;
 
 use crate::cli::error::{CliError, file_error};
-use crate::identity::trail::ACCESS;
 
 /// The keys that were handed in.
 #[derive(Clone, Debug, Default)]
@@ -59,11 +57,7 @@ impl Keys {
         if let Some(key) = self.0.iter().find(named) {
             return Ok(key.clone());
         }
-        let is_access = |key: &VerifierKey| key.name().rsplit_once('/').is_some_and(|(_, name)| name == ACCESS);
-        let shared = self.0.iter().find(|key| !is_access(key));
-        let Some(other) = shared.or_else(|| self.0.first()) else {
-            return Err(CliError::usage("there is no verifier key"));
-        };
+        let Some(other) = self.0.first() else { return Err(CliError::usage("there is no verifier key")) };
         let node = other.name().rsplit_once('/').map_or_else(|| other.name(), |(node, _)| node);
         VerifierKey::new(&format!("{node}/{ledger}"), other.kind(), *other.public()).map_err(CliError::failed)
     }
