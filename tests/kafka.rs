@@ -4,6 +4,8 @@
 
 #[path = "kafka/forgeries.rs"]
 mod forgeries;
+#[path = "kafka/joining.rs"]
+mod joining;
 #[path = "kafka/kills.rs"]
 mod kills;
 #[path = "kafka/leaderless.rs"]

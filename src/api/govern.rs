@@ -10,7 +10,8 @@ use super::ApiState;
 use super::commands::{Input, order, plain};
 use super::problem::{Kind, Problem};
 use crate::domain::command::{
-    KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, PolicyDecision, PolicyProposal, Request,
+    KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, NodeEnroll, PolicyDecision, PolicyProposal,
+    Request,
 };
 use crate::domain::policy::Policy;
 use crate::ingest::http;
@@ -137,6 +138,11 @@ pub(crate) async fn maintenance_end(Path(id): Path<String>, input: Input, body: 
 /// `POST /v1/keys`.
 pub(crate) async fn enroll(input: Input, body: Body) -> Result<Response, Problem> {
     plain::<KeyEnroll>(input, body, Request::KeyEnroll).await
+}
+
+/// `POST /v1/nodes`.
+pub(crate) async fn enroll_node(input: Input, body: Body) -> Result<Response, Problem> {
+    plain::<NodeEnroll>(input, body, Request::NodeEnroll).await
 }
 
 /// `POST /v1/keys/{id}/confirm`.

@@ -429,6 +429,9 @@ pub(crate) static ROUTES: &[Route] = &[
     approval("/v1/keys/{id}/confirm", ADMIN, "ConfirmBody", "Another admin's word for a key that waits for it", || {
         post(govern::confirm)
     }),
+    command("/v1/nodes", ADMIN, "NodeEnroll", "Enrols the key of a further node, which another admin confirms", || {
+        post(govern::enroll_node)
+    }),
     command("/v1/keys/{id}/revoke", ADMIN, "ReasonBody", "Takes a key out of force", || post(govern::revoke)),
     Route {
         request: Content::None,

@@ -21,8 +21,8 @@ use super::types::{
     ReadyAnswer, StreamEvent,
 };
 use crate::domain::command::{
-    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, KeyEnroll, MaintenanceWindow, PrincipalEnroll,
-    WaiverScope,
+    Command, HoleConfirm, IncidentOpen, IssuerDistrust, IssuerTrust, KeyEnroll, MaintenanceWindow, NodeEnroll,
+    PrincipalEnroll, WaiverScope,
 };
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
@@ -114,6 +114,7 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<MaintenanceWindow>(generator);
     add::<ReasonBody>(generator);
     add::<KeyEnroll>(generator);
+    add::<NodeEnroll>(generator);
     add::<ConfirmBody>(generator);
     add::<BackfillFile>(generator);
 }
@@ -206,13 +207,14 @@ fn request_files() -> Vec<(&'static str, Value)> {
 }
 
 /// What is asked and answered about policies, maintenance windows and keys.
-fn governing() -> [(&'static str, Value); 11] {
+fn governing() -> [(&'static str, Value); 12] {
     [
         ("request-policy.json", whole::<PolicyBody>()),
         ("request-policy-decision.json", whole::<PolicyDecisionBody>()),
         ("request-maintenance.json", whole::<MaintenanceWindow>()),
         ("request-reason.json", whole::<ReasonBody>()),
         ("request-key.json", whole::<KeyEnroll>()),
+        ("request-node.json", whole::<NodeEnroll>()),
         ("request-key-confirm.json", whole::<ConfirmBody>()),
         ("answer-policy.json", answer::<a::PolicyAnswer>()),
         ("answer-policy-proposal.json", answer::<a::ProposalAnswer>()),

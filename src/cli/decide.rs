@@ -364,6 +364,7 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
             (format!("/v1/maintenance/{}/end", encode(&end.window)), json!({ "reason": end.reason }))
         }
         Request::KeyEnroll(enroll) => ("/v1/keys".to_owned(), serde_json::to_value(enroll)?),
+        Request::NodeEnroll(enroll) => ("/v1/nodes".to_owned(), serde_json::to_value(enroll)?),
         Request::KeyConfirm(confirm) => {
             (format!("/v1/keys/{}/confirm", encode(&confirm.key_id)), json!({ "enrolled": confirm.enrolled }))
         }

@@ -5,7 +5,9 @@ use super::decide::{NodesKey, give, read_to_decide, rotate};
 use super::error::{CliError, Outcome};
 use super::source::Place;
 use crate::clock::Clock;
-use crate::domain::command::{KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, Request};
+use crate::domain::command::{
+    KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, NodeEnroll, Request,
+};
 use crate::projection::answers::Asked;
 
 /// `maintenance`.
@@ -37,6 +39,10 @@ pub(crate) fn keys(place: &Place, options: &Options, task: KeyTask) -> Outcome {
             let event_types = event_type.into_iter().collect();
             (Request::KeyEnroll(KeyEnroll { author, public_key, event_types, replaces }), key)
         }
+        KeyTask::EnrollNode { node, public_key, key } => {
+            let public_key = public_key.to_ascii_lowercase();
+            (Request::NodeEnroll(NodeEnroll { node, public_key }), key)
+        }
         KeyTask::Confirm { id, key } => {
             let enrolled = enrolled(place, &id)?;
             (Request::KeyConfirm(KeyConfirm { key_id: id, enrolled }), key)
@@ -49,7 +55,9 @@ pub(crate) fn keys(place: &Place, options: &Options, task: KeyTask) -> Outcome {
 /// The entry that enrolled a key: what a confirmation is of.
 fn enrolled(place: &Place, id: &str) -> Result<u64, CliError> {
     let body = read_to_decide(place, &Asked::Keys)?;
-    let rows = body["authors"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let found = rows.iter().find(|row| row["key_id"] == id).and_then(|row| row["position"].as_u64());
-    found.ok_or_else(|| CliError::usage(format!("there is no author's key {id:?}; `govledger keys list` shows them")))
+    let rows = ["authors", "nodes"].iter().filter_map(|sort| body[*sort].as_array()).flatten();
+    let found = rows.into_iter().find(|row| row["key_id"] == id).and_then(|row| row["position"].as_u64());
+    found.ok_or_else(|| {
+        CliError::usage(format!("there is no key {id:?} that was enrolled; `govledger keys list` shows them"))
+    })
 }

@@ -74,7 +74,15 @@ fn tell(made: &Initialised, token_out: Option<&std::path::Path>) -> Result<(), C
         (Some(token), None) => out::line(format!(
             "admin token   {token}\n              shown this once and kept nowhere; put it into a file that only you can read"
         )),
-        (None, _) => out::line("admin token   the first node's holds here as well"),
+        (None, _) => {
+            out::line("admin token   the first node's holds here as well");
+            let key = crate::domain::envelope::hex(&directory.node_key()?.public());
+            out::line(format!(
+                "to take part  govledger keys enroll-node --node {} --public-key {key}",
+                directory.node()
+            ));
+            out::line("              at a node that runs; another admin confirms it. A follower needs none of it");
+        }
     }
     if !matches!(directory.settings().source, SourceSettings::Embedded) {
         out::line(format!("further nodes  govledger init --node NAME --settings {root}/settings.json"));

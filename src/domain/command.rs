@@ -8,7 +8,7 @@ mod keys;
 mod waiver;
 
 pub use govern::{MaintenanceEnd, MaintenanceWindow, PolicyDecision, PolicyProposal, maintenance_id, proposal_id};
-pub use keys::{KeyConfirm, KeyEnroll, KeyRevoke, LedgerKeyRotate, NodeKeyRotate};
+pub use keys::{KeyConfirm, KeyEnroll, KeyRevoke, LedgerKeyRotate, NodeEnroll, NodeKeyRotate};
 
 use std::collections::BTreeSet;
 
@@ -115,6 +115,8 @@ pub enum Request {
     NodeKeyRotate(NodeKeyRotate),
     /// The key that signs a node's checkpoints gives way to a new one.
     LedgerKeyRotate(LedgerKeyRotate),
+    /// `ledger_node_enrolled`.
+    NodeEnroll(NodeEnroll),
 }
 
 /// A judgement about an engine.
@@ -255,7 +257,7 @@ pub fn incident_id(position: u64) -> String {
 }
 
 /// Event type on the wire, and the roles that may ask for it.
-const VOCABULARY: [(&str, &[Role]); 29] = [
+const VOCABULARY: [(&str, &[Role]); 30] = [
     ("llm_waiver_requested", &[Role::Publisher, Role::Oncall, Role::Finance, Role::Admin]),
     ("llm_waiver_approved", &[Role::Finance]),
     ("llm_waiver_refused", &[Role::Finance]),
@@ -285,6 +287,7 @@ const VOCABULARY: [(&str, &[Role]); 29] = [
     ("ledger_key_revoked", &[Role::Admin]),
     ("ledger_node_key_rotated", &[Role::Admin]),
     ("ledger_checkpoint_key_rotated", &[Role::Admin]),
+    ("ledger_node_enrolled", &[Role::Admin]),
 ];
 
 /// Whether `event_type` is a command's.
@@ -326,6 +329,7 @@ impl Request {
             Self::KeyRevoke(_) => 26,
             Self::NodeKeyRotate(_) => 27,
             Self::LedgerKeyRotate(_) => 28,
+            Self::NodeEnroll(_) => 29,
         }
     }
 
@@ -376,7 +380,8 @@ impl Request {
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
             | Self::NodeKeyRotate(_)
-            | Self::LedgerKeyRotate(_) => None,
+            | Self::LedgerKeyRotate(_)
+            | Self::NodeEnroll(_) => None,
         }
     }
 
@@ -411,7 +416,8 @@ impl Request {
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
             | Self::NodeKeyRotate(_)
-            | Self::LedgerKeyRotate(_) => None,
+            | Self::LedgerKeyRotate(_)
+            | Self::NodeEnroll(_) => None,
         }
     }
 
@@ -447,7 +453,8 @@ impl Request {
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
             | Self::NodeKeyRotate(_)
-            | Self::LedgerKeyRotate(_) => None,
+            | Self::LedgerKeyRotate(_)
+            | Self::NodeEnroll(_) => None,
         }
     }
 
@@ -483,7 +490,8 @@ impl Request {
             | Self::KeyConfirm(_)
             | Self::KeyRevoke(_)
             | Self::NodeKeyRotate(_)
-            | Self::LedgerKeyRotate(_) => None,
+            | Self::LedgerKeyRotate(_)
+            | Self::NodeEnroll(_) => None,
         }
     }
 
@@ -496,6 +504,7 @@ impl Request {
             Self::KeyEnroll(enroll) => keys::key_id_of(&enroll.public_key),
             Self::NodeKeyRotate(rotate) => keys::key_id_of(&rotate.new),
             Self::LedgerKeyRotate(rotate) => keys::key_id_of(&rotate.new),
+            Self::NodeEnroll(enroll) => keys::key_id_of(&enroll.public_key),
             _ => None,
         }
     }
@@ -535,6 +544,7 @@ impl Request {
             "ledger_key_revoked" => typed(json).map(Self::KeyRevoke),
             "ledger_node_key_rotated" => typed(json).map(Self::NodeKeyRotate),
             "ledger_checkpoint_key_rotated" => typed(json).map(Self::LedgerKeyRotate),
+            "ledger_node_enrolled" => typed(json).map(Self::NodeEnroll),
             _ => IncidentWork::read(event_type, json).map_or_else(
                 || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
                 |read| read.map(Self::IncidentWork),

@@ -69,6 +69,15 @@ pub struct NodeKey {
     pub public_key: String,
 }
 
+/// What a node may be called.
+pub const NODE_NAME: &str = "letters, digits, '-', '.' and '_' only, at most 128";
+
+/// Whether a node may be called so.
+pub fn is_node_name(name: &str) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    !name.is_empty() && name.len() <= 128 && name.chars().all(fits)
+}
+
 impl NodeKey {
     /// The raw key, where the text is one.
     pub fn public_bytes(&self) -> Option<[u8; 32]> {

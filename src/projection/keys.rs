@@ -15,12 +15,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::command::{self, KeyEnroll, LedgerKeyRotate, NodeKeyRotate, Request};
+use crate::domain::command::{self, KeyConfirm, KeyEnroll, LedgerKeyRotate, NodeEnroll, NodeKeyRotate, Request};
 use crate::domain::refusal::{Code, Refusal};
-use crate::domain::settings::NodeKey;
+use crate::domain::settings::{NODE_NAME, NodeKey, is_node_name};
 
 /// Event types of one key at the most.
 const TYPES_MAX: usize = 100;
+/// Keys of nodes at the most: each node checks the roots of all others at each cut.
+const NODES_MAX: usize = 100;
 /// Keys in all at the most: every one stays for ever, for what it signed.
 const KEYS_MAX: usize = 10_000;
 
@@ -52,8 +54,21 @@ pub struct EnvelopeKey {
     pub node: String,
     /// Ed25519 public key.
     pub public: [u8; 32],
+    /// Who enrolled it, at which entry, where that was after the first entry.
+    pub enrolled: Option<(String, u64)>,
     /// The entry that retired it.
     pub retired: Option<u64>,
+}
+
+/// A further node's key that waits for another admin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingNode {
+    /// The node.
+    pub node: String,
+    /// Ed25519 public key.
+    pub public: [u8; 32],
+    /// Who enrolled it, at which entry.
+    pub enrolled: (String, u64),
 }
 
 /// A key that signed a node's checkpoints giving way to another.
@@ -71,6 +86,7 @@ pub struct CheckpointKeys {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     nodes: BTreeMap<String, EnvelopeKey>,
+    waiting_nodes: BTreeMap<String, WaitingNode>,
     authors: BTreeMap<String, AuthorKey>,
     /// Rotations of checkpoint keys by node. The first key of a node is no entry: whoever checks its ledgers has it.
     checkpoints: BTreeMap<String, Vec<CheckpointKeys>>,
@@ -96,7 +112,7 @@ impl Keys {
     pub fn begin(&mut self, keys: &[NodeKey]) {
         for key in keys {
             if let (Some(id), Some(public)) = (key.key_id(), key.public_bytes()) {
-                self.nodes.insert(id, EnvelopeKey { node: key.node.clone(), public, retired: None });
+                self.nodes.insert(id, EnvelopeKey { node: key.node.clone(), public, enrolled: None, retired: None });
             }
         }
     }
@@ -105,6 +121,9 @@ impl Keys {
     pub fn known(&self, key_id: &str) -> Known<'_> {
         if let Some(key) = self.nodes.get(key_id) {
             return key.retired.map_or(Known::Node(&key.public), Known::Former);
+        }
+        if let Some(key) = self.waiting_nodes.get(key_id) {
+            return Known::Waiting(key.enrolled.1);
         }
         match self.authors.get(key_id) {
             None => Known::Unknown,
@@ -132,6 +151,11 @@ impl Keys {
         self.nodes.iter().map(|(id, key)| (id.as_str(), key))
     }
 
+    /// Node keys that wait for another admin, by id.
+    pub fn waiting_nodes(&self) -> impl Iterator<Item = (&str, &WaitingNode)> {
+        self.waiting_nodes.iter().map(|(id, key)| (id.as_str(), key))
+    }
+
     /// The rotations of the key that signs `node`'s checkpoints, oldest first.
     pub fn checkpoint_keys(&self, node: &str) -> &[CheckpointKeys] {
         self.checkpoints.get(node).map_or(&[], Vec::as_slice)
@@ -146,6 +170,10 @@ impl Keys {
     pub fn decide(&self, principal: &str, genesis: &str, request: &Request) -> Result<(), Refusal> {
         match request {
             Request::KeyEnroll(enroll) => self.may_enroll(enroll),
+            Request::NodeEnroll(enroll) => self.may_enroll_node(enroll),
+            Request::KeyConfirm(confirm) if self.waiting_nodes.contains_key(&confirm.key_id) => {
+                self.may_confirm_node(principal, confirm)
+            }
             Request::KeyConfirm(confirm) => {
                 let key = self.author(&confirm.key_id)?;
                 let by = |refusal: Refusal| refusal.by(key.enrolled.1);
@@ -162,6 +190,7 @@ impl Keys {
                 }
                 Ok(())
             }
+            Request::KeyRevoke(revoke) if self.enrolled_node(&revoke.key_id).is_some() => Ok(()),
             Request::KeyRevoke(revoke) => match self.author(&revoke.key_id)?.revoked {
                 Some(position) => Err(refuse("key_id", format!("it was revoked at position {position}")).by(position)),
                 None => Ok(()),
@@ -204,11 +233,52 @@ impl Keys {
         Ok(())
     }
 
+    /// A node's name is the first part of its origins, so it is one node's for ever: a name that was here is not given again.
+    fn may_enroll_node(&self, enroll: &NodeEnroll) -> Result<(), Refusal> {
+        let id = new_key(&enroll.public_key, "public_key")?.0;
+        self.is_new(&id, "public_key")?;
+        let node = &enroll.node;
+        if !is_node_name(node) {
+            return Err(refuse("node", format!("{node:?}: {NODE_NAME}")));
+        }
+        if let Some((id, key)) = self.waiting_nodes.iter().find(|(_, key)| key.node == *node) {
+            return Err(refuse("node", format!("the key {id} of {node} waits to be confirmed")).by(key.enrolled.1));
+        }
+        if self.nodes.values().any(|key| key.node == *node) {
+            return Err(refuse("node", format!("there is a node {node} already; rotate its key at the node itself")));
+        }
+        if self.nodes.len() + self.waiting_nodes.len() >= NODES_MAX {
+            return Err(refuse("node", format!("there are {NODES_MAX} keys of nodes")));
+        }
+        Ok(())
+    }
+
+    fn may_confirm_node(&self, principal: &str, confirm: &KeyConfirm) -> Result<(), Refusal> {
+        let Some(key) = self.waiting_nodes.get(&confirm.key_id) else { return Ok(()) };
+        let (who, position) = &key.enrolled;
+        if *position != confirm.enrolled {
+            let detail = format!("it was enrolled at position {position}, not {}", confirm.enrolled);
+            return Err(refuse("enrolled", detail).by(*position));
+        }
+        if who == principal {
+            let detail = format!("{principal} enrolled it and cannot confirm it");
+            return Err(refuse("principal", detail).by(*position));
+        }
+        Ok(())
+    }
+
+    /// The node whose key was enrolled after the first entry, waiting or in force, and may be revoked.
+    fn enrolled_node(&self, key_id: &str) -> Option<&str> {
+        let in_force = self.nodes.get(key_id).filter(|key| key.enrolled.is_some() && key.retired.is_none());
+        let waiting = self.waiting_nodes.get(key_id).map(|key| key.node.as_str());
+        in_force.map(|key| key.node.as_str()).or(waiting)
+    }
+
     fn is_new(&self, id: &str, field: &str) -> Result<(), Refusal> {
         if let Some(key) = self.authors.get(id) {
             return Err(refuse(field, format!("{id} was enrolled at position {}", key.enrolled.1)).by(key.enrolled.1));
         }
-        if self.nodes.contains_key(id) {
+        if self.nodes.contains_key(id) || self.waiting_nodes.contains_key(id) {
             return Err(refuse(field, format!("{id} is a node's key")));
         }
         Ok(())
@@ -257,7 +327,17 @@ impl Keys {
     pub fn apply(&mut self, position: u64, principal: &str, request: &Request) {
         match request {
             Request::KeyEnroll(enroll) => self.enroll(position, principal, enroll),
+            Request::NodeEnroll(enroll) => {
+                if let Ok((id, public)) = new_key(&enroll.public_key, "public_key") {
+                    let enrolled = (principal.to_owned(), position);
+                    self.waiting_nodes.insert(id, WaitingNode { node: enroll.node.clone(), public, enrolled });
+                }
+            }
             Request::KeyConfirm(confirm) => {
+                if let Some(WaitingNode { node, public, enrolled }) = self.waiting_nodes.remove(&confirm.key_id) {
+                    let key = EnvelopeKey { node, public, enrolled: Some(enrolled), retired: None };
+                    self.nodes.insert(confirm.key_id.clone(), key);
+                }
                 if let Some(key) = self.authors.get_mut(&confirm.key_id) {
                     key.in_force = Some(position);
                     key.confirmed_by = Some(principal.to_owned());
@@ -265,13 +345,22 @@ impl Keys {
                     self.revoke(position, replaced.as_deref());
                 }
             }
-            Request::KeyRevoke(revoke) => self.revoke(position, Some(&revoke.key_id)),
+            Request::KeyRevoke(revoke) => {
+                // One that waited leaves its name free: nothing was ever signed with it that counted.
+                self.waiting_nodes.remove(&revoke.key_id);
+                if let Some(key) = self.nodes.get_mut(&revoke.key_id).filter(|key| key.retired.is_none()) {
+                    key.retired = Some(position);
+                }
+                self.revoke(position, Some(&revoke.key_id));
+            }
             Request::NodeKeyRotate(rotate) => {
                 if let Some(old) = self.nodes.get_mut(&rotate.old) {
                     old.retired = Some(position);
                 }
                 if let Ok((id, public)) = new_key(&rotate.new, "new") {
-                    self.nodes.insert(id, EnvelopeKey { node: rotate.node.clone(), public, retired: None });
+                    let enrolled = self.nodes.get(&rotate.old).and_then(|old| old.enrolled.clone());
+                    let node = rotate.node.clone();
+                    self.nodes.insert(id, EnvelopeKey { node, public, enrolled, retired: None });
                 }
             }
             Request::LedgerKeyRotate(rotate) => {

@@ -211,7 +211,8 @@ impl Stacks {
             | Request::KeyConfirm(_)
             | Request::KeyRevoke(_)
             | Request::NodeKeyRotate(_)
-            | Request::LedgerKeyRotate(_) => {}
+            | Request::LedgerKeyRotate(_)
+            | Request::NodeEnroll(_) => {}
         }
     }
 

@@ -300,5 +300,6 @@ fn request_summary(request: &Request) -> String {
         Request::KeyRevoke(revoke) => format!("key {} revoked: {}", revoke.key_id, revoke.reason),
         Request::NodeKeyRotate(rotate) => format!("key of node {} rotated", rotate.node),
         Request::LedgerKeyRotate(rotate) => format!("key of the checkpoints of node {} rotated", rotate.node),
+        Request::NodeEnroll(enroll) => format!("key of node {} enrolled", enroll.node),
     }
 }

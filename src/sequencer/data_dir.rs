@@ -29,7 +29,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{SequencerError, at, of};
 use crate::domain::envelope::hex;
 use crate::domain::principal::token_sha256;
-use crate::domain::settings::{FORMAT, FirstAdmin, NodeKey, RULES_VERSION, Settings, SourceSettings};
+use crate::domain::settings::{
+    FORMAT, FirstAdmin, NODE_NAME, NodeKey, RULES_VERSION, Settings, SourceSettings, is_node_name,
+};
 use crate::domain::time::Time;
 
 /// The key that is to follow the node key.
@@ -411,12 +413,11 @@ pub fn metrics_number(ledger: &str) -> Option<u32> {
 }
 
 fn check_node_name(node: &str) -> Result<(), SequencerError> {
-    let fits = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
-    if node.is_empty() || node.len() > 128 || !node.chars().all(fits) {
+    if !is_node_name(node) {
         return Err(SequencerError::Invalid {
             what: "node name".to_owned(),
             value: node.to_owned(),
-            reason: "letters, digits, '-', '.' and '_' only, at most 128".to_owned(),
+            reason: NODE_NAME.to_owned(),
         });
     }
     Ok(())

@@ -346,6 +346,12 @@ impl Handle {
         self.ask(0, |reply| Body::Policy { policy: Box::new(policy), reply }).await
     }
 
+    /// Whether this node's envelopes have effect: its key is the one that the ledger knows for it.
+    pub fn is_enrolled(&self) -> bool {
+        let governance = self.shared.governance();
+        governance.keys.of_node(self.data_dir.node()) == Some(key_id(&self.node_key().public()).as_str())
+    }
+
     /// The node key of this moment: seals what is produced.
     pub fn node_key(&self) -> Arc<LedgerKey> {
         self.shared.node_key()

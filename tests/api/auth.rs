@@ -137,6 +137,7 @@ fn the_table_and_the_domain_agree_about_commands() {
         ),
         ("/v1/maintenance/{id}/end", ("ledger_maintenance_ended", json!({ "window": "w", "reason": "r" }))),
         ("/v1/keys", ("ledger_key_enrolled", json!({ "author": "a", "public_key": "00", "event_types": ["t"] }))),
+        ("/v1/nodes", ("ledger_node_enrolled", json!({ "node": "b", "public_key": "00" }))),
         ("/v1/keys/{id}/confirm", ("ledger_key_confirmed", json!({ "key_id": "k", "enrolled": 1 }))),
         ("/v1/keys/{id}/revoke", ("ledger_key_revoked", json!({ "key_id": "k", "reason": "r" }))),
         (

@@ -143,6 +143,18 @@ pub(crate) enum KeyTask {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Let a further node's envelopes have effect (admin); it waits for another admin
+    EnrollNode {
+        /// The node's name
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// The public key of its keys/node.pem, as its `init` and `keys list` say it: 64 hex digits
+        #[arg(long, value_name = "HEX")]
+        public_key: String,
+        /// Idempotency key
+        #[arg(long)]
+        key: Option<String>,
+    },
     /// Another admin's word for a key that waits for it
     Confirm {
         /// Its id

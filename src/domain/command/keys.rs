@@ -26,6 +26,17 @@ pub struct KeyEnroll {
     pub replaces: Option<String>,
 }
 
+/// Enrols the key with which a further node signs envelopes. It waits until another admin confirms it: a node vouches for who
+/// asked, so whoever enrols one alone would be everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeEnroll {
+    /// The node's name, the first part of its origins.
+    pub node: String,
+    /// The Ed25519 public key of its `keys/node.pem`, 64 hex digits.
+    pub public_key: String,
+}
+
 /// The second admin's word for a key that waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -73,9 +73,29 @@ impl Speaker {
     /// Speaks until told to stop.
     pub(super) async fn speak(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut folded = self.handle.shared().watch();
+        let mut was_enrolled = true;
         while !*shutdown.borrow() {
             if self.handle.shared().is_poisoned() {
                 return;
+            }
+            // What a node that is not enrolled says is refused, and stays in the ledger all the same: it says nothing.
+            let is_enrolled = self.handle.is_enrolled();
+            if !is_enrolled && was_enrolled {
+                let key = crate::domain::envelope::hex(&self.handle.node_key().public());
+                tracing::warn!(
+                    node = self.handle.data_dir().node(),
+                    public_key = key,
+                    "kafka.not_enrolled: this node follows until its key is enrolled (govledger keys enroll-node) and confirmed"
+                );
+            }
+            was_enrolled = is_enrolled;
+            if !is_enrolled {
+                tokio::select! {
+                    changed = shutdown.changed() => if changed.is_err() { return },
+                    _ = folded.changed() => {}
+                    () = tokio::time::sleep(TICK) => {}
+                }
+                continue;
             }
             // A broker that is away must not hold up a stop; whatever was on its way is said again at the next start.
             let turn = tokio::select! {

@@ -167,6 +167,12 @@ pub struct NodeKeyRow {
     pub node: String,
     /// The public key, hex.
     pub public_key: String,
+    /// Whether it may sign.
+    pub status: KeyStatus,
+    /// Who enrolled it; none of one that the first entry names.
+    pub enrolled_by: Option<String>,
+    /// The entry that enrolled it.
+    pub position: Option<u64>,
     /// The entry that retired it.
     pub retired_position: Option<u64>,
 }
@@ -277,11 +283,23 @@ pub(super) fn keys(view: &View<'_>) -> KeysAnswer {
         key_id: id.to_owned(),
         node: key.node.clone(),
         public_key: hex(&key.public),
+        status: if key.retired.is_some() { KeyStatus::Revoked } else { KeyStatus::InForce },
+        enrolled_by: key.enrolled.as_ref().map(|(who, _)| who.clone()),
+        position: key.enrolled.as_ref().map(|(_, position)| *position),
         retired_position: key.retired,
+    });
+    let waiting = keys.waiting_nodes().map(|(id, key)| NodeKeyRow {
+        key_id: id.to_owned(),
+        node: key.node.clone(),
+        public_key: hex(&key.public),
+        status: KeyStatus::Waiting,
+        enrolled_by: Some(key.enrolled.0.clone()),
+        position: Some(key.enrolled.1),
+        retired_position: None,
     });
     KeysAnswer {
         authors: authors.collect(),
-        nodes: nodes.collect(),
+        nodes: nodes.chain(waiting).collect(),
         checkpoints: keys
             .all_checkpoint_keys()
             .map(|(node, keys)| CheckpointKeyRow {

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::domain::command::{
-    KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, NodeKeyRotate, PolicyDecision, PolicyProposal,
+    KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, NodeEnroll, NodeKeyRotate, PolicyDecision,
+    PolicyProposal,
 };
 use crate::domain::envelope::key_id;
 use crate::domain::policy::{Amount, Policy, Rule, RuleOverride};
@@ -230,6 +231,43 @@ fn a_key_signs_its_types_from_the_second_admins_word_until_it_is_revoked() {
     // Without a key in force the next one takes two again.
     assert_eq!(bench.ask("ada", Role::Admin, "e9", enroll(9, &[PUBLISHED], None)), Verdict::Admitted);
     assert_eq!(refused(&bench.put(&signed("7", PUBLISHED, 9))).0, Code::UnknownKey);
+}
+
+#[test]
+fn a_further_nodes_key_takes_two_admins_and_a_name_that_was_never_here() {
+    let mut bench = bench();
+    let node = |name: &str, seed: u8| {
+        Request::NodeEnroll(NodeEnroll { node: name.into(), public_key: hex(&author(seed).public()) })
+    };
+    let mut asked = 0;
+    let mut ask = |bench: &mut Bench, who: &str, request: Request| {
+        asked += 1;
+        bench.ask(who, Role::Admin, &format!("n{asked}"), request)
+    };
+    assert_eq!(field(&bench.ask("pub", Role::Publisher, "p", node("b", 50))), "role");
+    for name in ["", "b/c", "n"] {
+        assert_eq!(field(&ask(&mut bench, "ada", node(name, 50))), "node", "{name:?}");
+    }
+    assert_eq!(ask(&mut bench, "ada", node("b", 50)), Verdict::Admitted);
+    let enrolled = bench.state.size - 1;
+    assert_eq!(refused(&ask(&mut bench, "bob", node("b", 51))), (Code::CommandRefused, Some(enrolled)));
+    assert_eq!(refused(&bench.put(&signed("0", PUBLISHED, 50))), (Code::UnknownKey, Some(enrolled)));
+    let word = |enrolled| Request::KeyConfirm(KeyConfirm { key_id: key_id(&author(50).public()), enrolled });
+    assert_eq!(field(&ask(&mut bench, "ada", word(enrolled))), "principal");
+    assert_eq!(field(&ask(&mut bench, "bob", word(enrolled + 1))), "enrolled");
+    assert_eq!(ask(&mut bench, "bob", word(enrolled)), Verdict::Admitted);
+    assert_eq!(bench.state.keys.of_node("b"), Some(key_id(&author(50).public()).as_str()));
+    assert_eq!(bench.put(&signed("1", PUBLISHED, 50)), Verdict::Admitted);
+    let revoke =
+        |seed: u8| Request::KeyRevoke(KeyRevoke { key_id: key_id(&author(seed).public()), reason: "gone".into() });
+    assert_eq!(ask(&mut bench, "ada", revoke(50)), Verdict::Admitted);
+    let revoked = bench.state.size - 1;
+    assert_eq!(refused(&bench.put(&signed("2", PUBLISHED, 50))), (Code::UnknownKey, Some(revoked)));
+    assert_eq!(field(&ask(&mut bench, "ada", node("b", 52))), "node", "a name is one node's for ever");
+    // One that waits may be taken back, which leaves the name free.
+    assert_eq!(ask(&mut bench, "ada", node("c", 53)), Verdict::Admitted);
+    assert_eq!(ask(&mut bench, "bob", revoke(53)), Verdict::Admitted);
+    assert_eq!(ask(&mut bench, "bob", node("c", 54)), Verdict::Admitted);
 }
 
 #[test]
