@@ -69,11 +69,9 @@ fn what_breaches_reaches_alertmanager_soon_after_the_broker_has_it() {
     let notifier = Notifier::start(&config, &node.handle, "http://ledger.example").unwrap();
     publish(&stage, stacks);
     node.wait_size("governance", 2 * stacks as u64);
-    for n in 0..stacks {
-        let record = crate::request(&format!("sha256:{n}"), n, "0.25");
-        stage.kafka.produce(&stage.metrics, &[Record::new(record).partition(i32::from(n % 2 == 1))]);
-        std::thread::sleep(apart);
-    }
+    let records: Vec<Record> = (0..stacks)
+        .map(|n| Record::new(crate::request(&format!("sha256:{n}"), n, "0.25")).partition(i32::from(n % 2 == 1)))
+        .collect();
     let told = || -> BTreeMap<String, Time> {
         let cost = alertmanager.alerts().into_iter().filter(|alert| alert["labels"]["rule"] == "cost_per_request");
         cost.map(|alert| {
@@ -84,11 +82,14 @@ fn what_breaches_reaches_alertmanager_soon_after_the_broker_has_it() {
     };
     // An alert ends after two minutes without another dear request, so each is looked for as it comes.
     let mut first_told: BTreeMap<String, Time> = BTreeMap::new();
-    wait_for("every alert in Alertmanager", LIMIT, || {
-        for (engine, time) in told() {
-            first_told.entry(engine).or_insert(time);
-        }
-        (first_told.len() == stacks).then_some(())
+    std::thread::scope(|scope| {
+        scope.spawn(|| stage.kafka.produce_apart(&stage.metrics, &records, apart));
+        wait_for("every alert in Alertmanager", apart * u32::try_from(stacks).unwrap() + LIMIT, || {
+            for (engine, time) in told() {
+                first_told.entry(engine).or_insert(time);
+            }
+            (first_told.len() == stacks).then_some(())
+        });
     });
     let appended = appended(&node);
     let mut seconds: Vec<f64> = first_told

@@ -135,6 +135,16 @@ impl Kafka {
         produce(&self.client(), topic, records)
     }
 
+    /// As `produce`, through one producer with a pause after each record.
+    pub(crate) fn produce_apart(&self, topic: &str, records: &[Record], apart: Duration) {
+        let producer: FutureProducer =
+            self.client().set("enable.idempotence", "true").set("linger.ms", "5").create().unwrap();
+        for record in records {
+            send_all(&producer, topic, std::slice::from_ref(record));
+            std::thread::sleep(apart);
+        }
+    }
+
     /// As `produce`, in one transaction, which ends with a marker in each partition touched; aborted where not to `commit`.
     pub(crate) fn produce_transaction(&self, topic: &str, records: &[Record], commit: bool) -> Vec<(i32, i64)> {
         let producer: FutureProducer =
