@@ -15,6 +15,7 @@ use crate::domain::policy::{Policy, PolicyError};
 use crate::identity::oidc::OidcConfig;
 use crate::identity::trail::TrailConfig;
 use crate::ingest::kafka::KafkaConfig;
+use crate::ingest::triton::ScrapeConfig;
 use crate::notify::NotifyConfig;
 
 /// Where data lies unless said otherwise.
@@ -49,6 +50,9 @@ pub struct Config {
     /// How Kafka is reached, for a data directory that follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaConfig>,
+    /// Triton servers whose metrics are scraped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triton: Vec<ScrapeConfig>,
     /// Whom to tell what the ledger decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify: Option<NotifyConfig>,
@@ -108,6 +112,7 @@ impl Default for Config {
             access: TrailConfig::default(),
             oidc: Vec::new(),
             kafka: None,
+            triton: Vec::new(),
             notify: None,
         }
     }
@@ -300,7 +305,13 @@ mod tests {
             .map(|line| line.strip_prefix("#: ").unwrap_or(line))
             .fold(String::new(), |all, line| all + line + "\n");
         let full: Config = toml::from_str(&commented).unwrap();
-        assert!(full.kafka.is_some() && full.policy.is_some() && full.notify.is_some() && full.oidc.len() == 1);
+        assert!(
+            full.kafka.is_some()
+                && full.policy.is_some()
+                && full.notify.is_some()
+                && full.oidc.len() == 1
+                && full.triton.len() == 1
+        );
     }
 
     #[test]

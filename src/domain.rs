@@ -8,6 +8,7 @@ pub mod command;
 pub mod cut;
 pub mod envelope;
 pub mod event;
+pub mod exposition;
 pub mod incident;
 pub mod leaf;
 pub mod legacy_signature;

@@ -1,4 +1,4 @@
-//! Bytes to submissions: HTTP bodies, files, Kafka records.
+//! Bytes to submissions: HTTP bodies, files, Kafka records, scrapes of Triton.
 //!
 //! In scope: splitting what arrives into entries and saying where each came from. Out of scope: what they mean, which is read
 //! from the ledger afterwards.
@@ -6,3 +6,4 @@
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod triton;

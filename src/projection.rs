@@ -7,6 +7,7 @@
 pub mod alerts;
 pub mod answers;
 pub mod backups;
+pub mod capacity;
 pub mod gates;
 pub mod governance;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod last_good;
 pub mod maintenance;
 pub mod policies;
 pub mod slo;
+pub mod speculation;
 pub mod stacks;
 pub mod timeline;
 pub mod waivers;

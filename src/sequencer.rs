@@ -38,4 +38,4 @@ pub use past::{fold_to, size_at};
 pub use run::{Options, Running, start};
 pub use sayings::{Saying, command_event};
 pub use sealing::{Sealers, Sealing, SealingFigures};
-pub use shared::{BatchFigures, PastView, Shared, Status};
+pub use shared::{BatchFigures, PastView, ScrapeFigures, Shared, Status};

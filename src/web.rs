@@ -66,9 +66,11 @@ pub(crate) async fn overview(State(state): State<ApiState>) -> Response {
 pub(crate) async fn stack(State(state): State<ApiState>, Path(name): Path<String>) -> Response {
     let encoded = path_segment(&name);
     let path = |rest: &str| format!("/v1/stacks/{encoded}{rest}");
-    render(state, vec![path("/now"), path("/slo"), path("/timeline"), path("/manifest")], move |answers| {
-        pages::stack(&name, answers)
-    })
+    render(
+        state,
+        vec![path("/now"), path("/slo"), path("/timeline"), path("/manifest"), path("/capacity")],
+        move |answers| pages::stack(&name, answers),
+    )
     .await
 }
 

@@ -97,6 +97,10 @@ fn metrics_row(state: &ApiState, leaf: &Leaf<'_>, entry: &[u8], row: &mut EntryR
             row.event_type = Some("llm.request".to_owned());
             row.engine_hash = Some(record.engine_hash.into_owned());
         }
+        Ok(MetricEvent::Scrape(scrape)) => {
+            row.event_type = Some("triton.scrape".to_owned());
+            row.stack = Some(scrape.stack.into());
+        }
         Ok(MetricEvent::Notice(_)) => row.event_type = Some("llm.notice".to_owned()),
         Err(_) => {}
     }

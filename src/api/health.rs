@@ -26,13 +26,15 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> Response {
     let shared = state.handle().shared();
     let (writer, caught_up) = (!shared.is_poisoned(), shared.status.caught_up.load(Ordering::SeqCst));
     let stopped_intakes = shared.status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let failing_scrapes = crate::ingest::triton::failing(state.handle());
     let (size, evaluated_through) = {
         let governance = shared.governance();
         (governance.size, governance.evaluated_through)
     };
     let ready = writer && caught_up;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(ReadyAnswer { ready, caught_up, writer, stopped_intakes, size, evaluated_through })).into_response()
+    (status, Json(ReadyAnswer { ready, caught_up, writer, stopped_intakes, failing_scrapes, size, evaluated_through }))
+        .into_response()
 }
 
 /// `/metrics`.

@@ -124,6 +124,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     writer(state, &mut registry);
     access(state, &mut registry);
     rules(state, &mut registry);
+    scrapes(state, &mut registry);
     incidents(state, &mut registry);
     told::deliveries(state, &mut registry);
     let meters = state.meters();
@@ -214,6 +215,24 @@ fn sealing(state: &ApiState, registry: &mut Registry) {
         sealed.get_or_create(&labels()).inc_by(figures.segments);
         failures.get_or_create(&labels()).inc_by(figures.failures);
         set(&waiting, &labels(), as_f64(figures.waiting));
+    }
+}
+
+fn scrapes(state: &ApiState, registry: &mut Registry) {
+    let all = counters(registry, "govledger_scrapes", "Scrapes of Triton, by what became of them");
+    let up = gauges(registry, "govledger_scrape_up", "1 while the last scrape of this server counts");
+    let last = gauges(registry, "govledger_scrape_last_time_seconds", "When the last scrape that counts was recorded");
+    let status = &state.handle().shared().status;
+    for ((stack, instance), figures) in status.scrapes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let labels = || vec![("stack", stack.clone()), ("instance", instance.clone())];
+        let outcomes = [("recorded", figures.recorded), ("refused", figures.refused), ("failed", figures.failed)];
+        for (outcome, count) in outcomes {
+            let mut labels = labels();
+            labels.push(("outcome", outcome.to_owned()));
+            all.get_or_create(&labels).inc_by(count);
+        }
+        set(&up, &labels(), f64::from(u8::from(figures.failing.is_none())));
+        set(&last, &labels(), seconds(figures.last.unwrap_or_default()));
     }
 }
 

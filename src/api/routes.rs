@@ -203,6 +203,7 @@ pub(crate) static ROUTES: &[Route] = &[
     },
     asked("/v1/stacks/{stack}/timeline", "as_of incident", "TimelineAnswer", "What happened"),
     asked("/v1/stacks/{stack}/slo", "as_of", "SloAnswer", "The rules with their figures"),
+    asked("/v1/stacks/{stack}/capacity", "as_of", "CapacityAnswer", "How much of it is used, and what to do about it"),
     asked("/v1/stacks/{stack}/now", "as_of", "NowAnswer", "One screen for somebody who was just woken"),
     asked("/v1/alerts", "as_of stack state all", "AlertsAnswer", "Alerts, oldest first"),
     asked("/v1/waivers", "as_of stack", "WaiversAnswer", "Waivers, oldest first"),

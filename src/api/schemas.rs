@@ -59,6 +59,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<a::TrafficAnswer>(generator);
     add::<a::TimelineAnswer>(generator);
     add::<a::SloAnswer>(generator);
+    add::<a::CapacityAnswer>(generator);
     add::<a::NowAnswer>(generator);
     add::<a::AlertsAnswer>(generator);
     add::<a::WaiversAnswer>(generator);
@@ -234,11 +235,13 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("event-llm_backup_recorded.json", event::<Backup>("llm_backup_recorded")),
         ("event-llm_backup_restored.json", event::<wire::BackupRestored>("llm_backup_restored")),
         ("event-llm_backup_verified.json", event::<wire::BackupVerified>("llm_backup_verified")),
+        ("event-llm_speculation_calibrated.json", event::<wire::SpeculationCalibrated>("llm_speculation_calibrated")),
         ("event-waiver_granted.json", event::<wire::WaiverGranted>("waiver_granted")),
         ("legacy-event.json", whole::<wire::LegacyEvent>()),
         ("dsse-envelope.json", whole::<wire::DsseEnvelope>()),
         ("provider-log.json", whole::<wire::ProviderLog>()),
         ("triton-perf.json", whole::<wire::TritonPerf>()),
+        ("triton-scrape.json", whole::<wire::TritonScrape>()),
         ("saying-cut.json", whole::<Cut>()),
         ("saying-alert.json", whole::<Alert>()),
         ("saying-engine-proven.json", whole::<EngineProven>()),
@@ -259,6 +262,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-traffic.json", answer::<a::TrafficAnswer>()),
         ("answer-timeline.json", answer::<a::TimelineAnswer>()),
         ("answer-slo.json", answer::<a::SloAnswer>()),
+        ("answer-capacity.json", answer::<a::CapacityAnswer>()),
         ("answer-now.json", answer::<a::NowAnswer>()),
         ("answer-alerts.json", answer::<a::AlertsAnswer>()),
         ("answer-waivers.json", answer::<a::WaiversAnswer>()),

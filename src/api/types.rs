@@ -177,6 +177,9 @@ pub struct ReadyAnswer {
     pub writer: bool,
     /// Partitions whose intake stopped, with the reason. They make nothing unready: answers about governance wait for nothing.
     pub stopped_intakes: std::collections::BTreeMap<String, String>,
+    /// Servers whose last scrape does not count, as `stack URL` with the reason. They make nothing unready either.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub failing_scrapes: std::collections::BTreeMap<String, String>,
     /// Governance entries folded.
     pub size: u64,
     /// The last cut that names no partition missing.

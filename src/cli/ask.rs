@@ -59,6 +59,7 @@ fn question(read: Read) -> (Asked, Past) {
             (Asked::Alerts { stack, state, all }, past)
         }
         Read::Slo { stack, past } => (Asked::Slo { stack }, past),
+        Read::Capacity { stack, past } => (Asked::Capacity { stack }, past),
         Read::Backups { stack, past } => (Asked::Backups { stack }, past),
         Read::Rejected { ledger: _, after, limit, past } => (Asked::Rejected { after, limit }, past),
     }

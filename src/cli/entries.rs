@@ -95,6 +95,9 @@ fn metrics_row(position: u64, entry: &[u8], times: &TimeFields) -> Row {
         Ok(MetricEvent::Request(record)) => {
             row(position, time, Some("llm.request"), None, Some(&record.engine_hash), None, &Verdict::Admitted)
         }
+        Ok(MetricEvent::Scrape(scrape)) => {
+            row(position, time, Some("triton.scrape"), Some(&scrape.stack), None, None, &Verdict::Admitted)
+        }
         Ok(MetricEvent::Notice(_)) => row(position, time, Some("llm.notice"), None, None, None, &Verdict::Admitted),
         Err(_) => row(position, time, None, None, None, None, &Verdict::Admitted),
     }

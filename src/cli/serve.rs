@@ -19,10 +19,11 @@ use crate::api::{ApiState, serve};
 use crate::clock::Clock;
 use crate::config::{Config, LogConfig};
 use crate::domain::policy::Policy;
-use crate::domain::settings::SourceSettings;
+use crate::domain::settings::{RULES_CAPACITY, SourceSettings};
 use crate::identity::oidc::Providers;
 use crate::identity::trail::Trail;
 use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
+use crate::ingest::triton::{self, Scrapers};
 use crate::notify::Notifier;
 use crate::sequencer::{
     Core, DataDir, Handle, Options as WriterOptions, Running, Sealing, new_token, start, write_durably,
@@ -80,6 +81,7 @@ fn service(config: &Config, follower: bool) -> Outcome {
     if embedded && (follower || config.kafka.is_some()) {
         return Err(CliError::usage(KafkaIntakeError::NotKafka.to_string()));
     }
+    check_scrapes(config, data_dir.settings().rules_version)?;
     let policy = config.policy().map_err(|error| config_error(&error))?;
     let runtime = runtime()?;
     let core = Core::open(data_dir.clone(), config.times())?;
@@ -102,6 +104,17 @@ fn service(config: &Config, follower: bool) -> Outcome {
     served?;
     out::note("stopped");
     Ok(Exit::Fine)
+}
+
+/// Whether the servers to scrape can be scraped into this ledger.
+fn check_scrapes(config: &Config, rules_version: u32) -> Result<(), CliError> {
+    triton::check(&config.triton).map_err(|error| CliError::usage(error.to_string()))?;
+    if !config.triton.is_empty() && rules_version < RULES_CAPACITY {
+        return Err(CliError::usage(format!(
+            "triton: this ledger was begun with rules version {rules_version}, which judges no scrapes; version {RULES_CAPACITY} does"
+        )));
+    }
+    Ok(())
 }
 
 /// A handle on the writer, and in Kafka mode what feeds it.
@@ -171,6 +184,8 @@ async fn listen(
     let notify = config.notify.as_ref().filter(|_| tells);
     let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
     let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
+    // Nor does it produce, so it scrapes nothing.
+    let scrapers = if tells { Scrapers::start(&config.triton, &handle) } else { Scrapers::default() };
     let state = ApiState::new(handle, config.api(address), Some(token.clone()));
     state.keep(Trail::start(data_dir.clone(), Clock::System, config.access)?);
     state.know(Providers::new(config.oidc.clone()).map_err(|error| CliError::usage(error.to_string()))?);
@@ -184,6 +199,7 @@ async fn listen(
     let served = serve(listener, state, until_stopped(file.clone(), ended)).await;
     // Where the server ended by itself the file is still there.
     let _ = std::fs::remove_file(&file);
+    scrapers.stop();
     if let Some(notifier) = notifier {
         notifier.stop();
     }

@@ -1,5 +1,6 @@
 //! Answers for the eye: what matters first, times to the second, hashes short.
 
+mod capacity;
 pub(crate) mod govern;
 mod incident;
 mod lists;
@@ -25,6 +26,7 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Timeline { .. } => lists::timeline(&body["timeline"]),
         Asked::Now { .. } => stack::now(body),
         Asked::Slo { .. } => lists::slo(body),
+        Asked::Capacity { .. } => capacity::capacity(body),
         Asked::Alerts { .. } => lists::alerts(&body["alerts"]),
         Asked::Waivers { .. } => lists::waivers(&body["waivers"]),
         Asked::Waiver { .. } => lists::waiver(body),

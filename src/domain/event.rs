@@ -136,6 +136,17 @@ pub enum Event {
         /// When it is said to end.
         expires: Option<Time>,
     },
+    /// How many draft tokens an engine has accepted of a workload's.
+    SpeculationCalibrated {
+        /// The engine.
+        engine: EngineRef,
+        /// What was asked of it, such as `long-form`.
+        workload: String,
+        /// Draft tokens proposed.
+        attempts: u64,
+        /// Draft tokens accepted.
+        accepts: u64,
+    },
     /// A type that this version does not know: kept and shown.
     Other,
     /// The sizes of the metrics ledgers at an instant.

@@ -1,7 +1,7 @@
 //! The metric record: what one line of a provider's log says about one request.
 //!
 //! In scope: every dialect in which the serving stack writes (plain provider log, the same behind a Python logger or in a
-//! cloud event, `triton.perf` from the inflight batcher and from the LLM API), and the typed records that the fold takes.
+//! cloud event, `triton.perf` from the inflight batcher and from the LLM API), a scrape of Triton's own metrics, and the typed records that the fold takes.
 //! Out of scope: whose record it is (`projection::stacks`) and what follows from it (`projection::slo`).
 //!
 //! Invariants: numbers are read from their decimal text and never pass through a binary float; parsing is a pure function
@@ -17,12 +17,14 @@ mod figures;
 mod number;
 mod plain;
 mod record;
+pub mod scrape;
 mod wire;
 
-pub use batch::{Batch, Kind, Sample};
+pub use batch::{Batch, Kind, Observed, Sample};
 pub use clock::TimeFields;
 pub use figures::Figures;
 pub use record::{MetricEvent, MetricRecord, Notice, USD_DECIMALS, usd};
+pub use scrape::Scrape;
 
 use std::borrow::Cow;
 
@@ -35,6 +37,7 @@ const REQUEST: &str = "llm.request";
 const PERF: &str = "triton.perf";
 const THRESHOLD: &str = "llm.threshold_exceeded";
 const COST: &str = "llm.cost.threshold_exceeded";
+const SCRAPE: &str = "triton.scrape";
 
 /// Longest name of an engine or a model, in bytes: they are keys of the fold's state.
 const NAME_BYTES_MAX: usize = 512;
@@ -63,22 +66,28 @@ fn parse_general<'a>(body: &'a str, times: &TimeFields) -> Result<MetricEvent<'a
     if let Some(inner) = line.llm.take() {
         let fallback = times.of_wrapper(&line, body);
         let named = wire::string(line.message).and_then(|name| known(&name).map(Cow::Borrowed));
-        return event(*inner, named.as_deref(), fallback);
+        return event(*inner, named.as_deref(), fallback, None);
     }
     if line.specversion.is_some() {
         let (named, fallback) = (wire::string(line.kind), clock::recorded_at(line.time)?);
         let data = line.data.ok_or_else(|| Refusal::missing("data"))?;
-        return event(wire::read(data.get())?, named.as_deref(), fallback);
+        return event(wire::read(data.get())?, named.as_deref(), fallback, Some(data.get()));
     }
-    event(line, None, None)
+    event(line, None, None, Some(body))
 }
 
 fn known(name: &str) -> Option<&'static str> {
-    [REQUEST, PERF, THRESHOLD, COST].into_iter().find(|&known| known == name)
+    [REQUEST, PERF, THRESHOLD, COST, SCRAPE].into_iter().find(|&known| known == name)
 }
 
-/// Tells the kinds apart: by name where there is one, else by what only that kind has.
-fn event<'a>(line: Line<'a>, named: Option<&str>, fallback: Option<Time>) -> Result<MetricEvent<'a>, Refusal> {
+/// Tells the kinds apart: by name where there is one, else by what only that kind has. `text` is the line's own, where it does
+/// not stand in a logger's record, in which no scrape comes.
+fn event<'a>(
+    line: Line<'a>,
+    named: Option<&str>,
+    fallback: Option<Time>,
+    text: Option<&str>,
+) -> Result<MetricEvent<'a>, Refusal> {
     let recorded_at = clock::recorded_at(line.recorded_at)?.or(fallback);
     let name = line.event.as_ref().map(|event| event.0.as_ref()).or(named);
     let kind = match name {
@@ -93,6 +102,13 @@ fn event<'a>(line: Line<'a>, named: Option<&str>, fallback: Option<Time>) -> Res
     };
     match kind {
         REQUEST => record::request(line, recorded_at).map(MetricEvent::Request),
+        SCRAPE => {
+            let text =
+                text.ok_or_else(|| Refusal::new(Code::WrongKind, "event".to_owned(), "a scrape in a logger's record"))?;
+            let mut scrape = scrape::scrape(text)?;
+            scrape.scraped_at = scrape.scraped_at.or(recorded_at);
+            Ok(MetricEvent::Scrape(Box::new(scrape)))
+        }
         PERF => record::perf(line, recorded_at).map(MetricEvent::Request),
         _ => Ok(MetricEvent::Notice(record::notice(line, kind == COST, recorded_at))),
     }

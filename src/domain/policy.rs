@@ -7,11 +7,13 @@
 //! thresholds that are exact decimals; a binary float never becomes a threshold except through its shortest text form.
 
 mod amount;
+mod capacity;
 mod change;
 mod check;
 mod rule;
 
 pub use amount::Amount;
+pub use capacity::{CapacityPolicy, SpeculationPolicy};
 pub use change::PolicyChange;
 pub use rule::{Measure, Rule, Severity};
 
@@ -83,6 +85,12 @@ pub struct Policy {
     /// Event types that count only where a key signed them that is enrolled for them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub required_signatures: BTreeSet<String>,
+    /// What engines were built with, where their manifests do not say.
+    #[serde(skip_serializing_if = "CapacityPolicy::is_default")]
+    pub capacity: CapacityPolicy,
+    /// When engines may speculate.
+    #[serde(skip_serializing_if = "SpeculationPolicy::is_default")]
+    pub speculation: SpeculationPolicy,
     /// What differs from the defaults, by rule.
     pub rules: BTreeMap<Rule, RuleOverride>,
     /// What differs for one stack, by its name.
@@ -138,6 +146,12 @@ pub struct StackOverride {
     /// See [`Policy::require_verified_backup`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_verified_backup: Option<bool>,
+    /// See [`Policy::capacity`]; the whole of it is the stack's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacityPolicy>,
+    /// See [`Policy::speculation`]; the whole of it is the stack's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationPolicy>,
     /// What differs by rule, on top of the document's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<Rule, RuleOverride>,
@@ -179,6 +193,10 @@ pub struct StackPolicy {
     pub rollout: Rollout,
     /// See [`Policy::require_verified_backup`].
     pub require_verified_backup: bool,
+    /// See [`Policy::capacity`].
+    pub capacity: CapacityPolicy,
+    /// See [`Policy::speculation`].
+    pub speculation: SpeculationPolicy,
     rules: [RulePolicy; Rule::ALL.len()],
 }
 
@@ -214,6 +232,8 @@ impl Default for Policy {
             require_verified_backup: false,
             require_incident_report: true,
             required_signatures: BTreeSet::new(),
+            capacity: CapacityPolicy::default(),
+            speculation: SpeculationPolicy::default(),
             rules: BTreeMap::new(),
             stacks: BTreeMap::new(),
         }
@@ -247,6 +267,8 @@ impl Policy {
             require_verified_backup: own
                 .and_then(|o| o.require_verified_backup)
                 .unwrap_or(self.require_verified_backup),
+            capacity: own.and_then(|o| o.capacity.as_ref()).unwrap_or(&self.capacity).clone(),
+            speculation: own.and_then(|o| o.speculation.as_ref()).unwrap_or(&self.speculation).clone(),
             rules: Rule::ALL.map(|rule| {
                 let mut resolved = rule.default_policy();
                 resolved.apply(self.rules.get(&rule));

@@ -12,11 +12,13 @@ use super::time::Time;
 /// Version of the entry format that this binary writes.
 pub const FORMAT: u32 = 1;
 /// Version of the rules that verdicts follow. A ledger keeps the one it was begun with.
-pub const RULES_VERSION: u32 = 3;
+pub const RULES_VERSION: u32 = 4;
 /// The first rules version that meters spend under waivers: cuts say spend, exhaustion and warnings.
 pub const RULES_METERED: u32 = 2;
 /// The first rules version that measures incidents: the figures that one found, and what it cost.
 pub const RULES_INCIDENTS: u32 = 3;
+/// The first rules version that judges capacity: scrapes of the servers, and speculation without a calibration.
+pub const RULES_CAPACITY: u32 = 4;
 /// The first rules version in which an approver has a limit, cover may be retroactive, and a publish relies on its waivers.
 pub const RULES_LIMITED: u32 = 3;
 /// The first rules version in which a policy changes by two people alone: a node puts one in force only before the first cut.

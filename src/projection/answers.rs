@@ -4,6 +4,7 @@
 //! for). It carries `asked`, the path that asks it again, and `as_of`, so that a saved answer can be folded again by anyone.
 
 mod asked;
+mod capacity;
 mod govern;
 mod incident;
 mod incident_report;
@@ -18,6 +19,10 @@ use super::slo::Slo;
 use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
+pub use capacity::{
+    CalibrationRow, CapacityAnswer, EngineCapacity, Headroom, KvInferred, QueueCapacity, ServerRow, ServersCapacity,
+    TokenLimit,
+};
 pub use govern::{
     AuthorKeyRow, CheckpointKeyRow, KeyStatus, KeysAnswer, MaintenanceAnswer, NodeKeyRow, PolicyAnswer, ProposalAnswer,
     ProposalRow, WindowRow,
@@ -112,6 +117,7 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         }
         Asked::Now { stack } => done(view, asked, &stack::now(view, stack)?, false),
         Asked::Slo { stack } => done(view, asked, &lists::slo(view, stack)?, false),
+        Asked::Capacity { stack } => done(view, asked, &capacity::capacity(view, stack)?, false),
         Asked::Alerts { stack, state, all } => {
             done(view, asked, &lists::alerts(view, stack.as_deref(), *state, *all), false)
         }

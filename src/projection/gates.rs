@@ -1,22 +1,38 @@
-//! The traffic gate of a stack whose publish relies on waivers.
+//! The traffic gate of a stack whose publish relies on waivers or calibrations.
 //!
 //! A publish that names waivers relies on each of them: one that does not cover the publish closes the gate for that engine
-//! as long as it is current, from the entry that published or that ended the cover, until an approval covers it.
+//! as long as it is current, from the entry that published or that ended the cover, until an approval covers it. A publish
+//! whose manifest enables speculation closes it in the same way, until the calibrations that policy asks for are in.
 
+use super::speculation;
 use super::stacks::{Gate, Stack};
 use super::waivers::Waivers;
-use crate::domain::policy::Rollout;
+use crate::domain::policy::StackPolicy;
 use crate::domain::time::Time;
 
 /// Whether traffic may flow to `stack`, called `name`, at `time`.
-pub fn gate(name: &str, stack: &Stack, rollout: Rollout, waivers: &Waivers, time: Time) -> Gate {
-    let gate = stack.gate(rollout);
-    let (Some(engine), Some((published, named))) = (stack.current(), stack.relies_on()) else { return gate };
+pub fn gate(name: &str, stack: &Stack, policy: &StackPolicy, waivers: &Waivers, time: Time) -> Gate {
+    let gate = stack.gate(policy.rollout);
+    let Some(engine) = stack.current() else { return gate };
     // Side by side the engine served before needs nothing of what its successor was published under.
     if !gate.open || gate.engine_hash.as_deref() != Some(engine) {
         return gate;
     }
     let mut opened = gate.position;
+    for shown in speculation::workloads(stack, &policy.speculation) {
+        match shown {
+            Ok(position) => opened = opened.max(position),
+            Err(wanting) => {
+                return Gate {
+                    open: false,
+                    reason: wanting.reason,
+                    position: gate.position.max(wanting.position),
+                    ..gate
+                };
+            }
+        }
+    }
+    let (published, named) = stack.relies_on().unwrap_or_default();
     for id in named {
         match waivers.relied_on(id, name, engine, time) {
             Ok(position) => opened = opened.max(position),

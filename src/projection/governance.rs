@@ -333,7 +333,8 @@ impl Governance {
             Event::EnginePublished { engine, waivers, .. } => {
                 self.flag_uncovered(position, time, about.stack.as_deref(), &engine.engine_hash, waivers);
             }
-            Event::WarmupCompleted { .. }
+            Event::SpeculationCalibrated { .. }
+            | Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
             | Event::RollbackCompleted { .. }
             | Event::IncidentSnapshot(_)

@@ -18,17 +18,20 @@ mod episode;
 mod figures;
 mod fold;
 mod judge;
+mod loads;
 mod state;
 mod view;
 mod window;
 
 pub use figures::{Measured, Replay, figures, measure};
+pub use loads::EngineLoad;
 pub use view::{IntervalTotals, Latencies, RowState, RuleRow};
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::capacity::Scrapes;
 use super::policies::Policies;
 use super::stacks::Stacks;
 use super::waivers::{Said, Waivers};
@@ -36,8 +39,8 @@ use crate::domain::command::Request;
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, EngineProven, Event};
 use crate::domain::incident::IncidentImpact;
-use crate::domain::metric::{Figures, Sample};
-use crate::domain::policy::{Policy, StackPolicy};
+use crate::domain::metric::{Figures, Observed};
+use crate::domain::policy::{Policy, Rule, StackPolicy};
 use crate::domain::settings::{RULES_INCIDENTS, RULES_METERED};
 use crate::domain::time::Time;
 
@@ -53,13 +56,13 @@ pub type RecordsError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The metric records, by ledger and position.
 pub trait Records {
-    /// Visits the admitted samples of `metrics-<ledger>` at positions `from..to`, in order.
+    /// Visits what counts of `metrics-<ledger>` at positions `from..to`: samples in order, and scrapes in order.
     fn for_each(
         &mut self,
         ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError>;
 }
 
@@ -126,7 +129,7 @@ pub enum SloError {
     #[error("{rule} on {stack}: counted {counted:?}, but reading the evidence again gives {again:?}")]
     Differs {
         /// The rule.
-        rule: crate::domain::policy::Rule,
+        rule: Rule,
         /// The stack.
         stack: String,
         /// What the fold counted.
@@ -170,6 +173,12 @@ pub struct Slo {
     cut: Option<Cut>,
     /// Whether the ledger's rules measure incidents. See [`crate::domain::settings::RULES_INCIDENTS`].
     measures_incidents: bool,
+    /// Version of the rules that the ledger was begun with.
+    #[serde(default)]
+    rules_version: u32,
+    /// What servers said of themselves, as far as the cuts go.
+    #[serde(default)]
+    scrapes: Scrapes,
     /// Episodes that go on, by stack, then engine.
     episodes: BTreeMap<String, BTreeMap<String, Episode>>,
 }
@@ -187,6 +196,18 @@ impl Slo {
         self.metered = rules_version >= RULES_METERED;
         self.stacks.begin(rules_version);
         self.measures_incidents = rules_version >= RULES_INCIDENTS;
+        self.rules_version = rules_version;
+    }
+
+    /// The rules that are judged here: those that the ledger's version knows.
+    pub fn rules(&self) -> impl Iterator<Item = Rule> + use<> {
+        let version = self.rules_version;
+        Rule::ALL.into_iter().filter(move |rule| rule.since() <= version.max(1))
+    }
+
+    /// What the servers said of themselves.
+    pub const fn scrapes(&self) -> &Scrapes {
+        &self.scrapes
     }
 
     /// Whether the ledger's rules measure incidents.
@@ -252,6 +273,7 @@ fn concerns(event: &Event) -> bool {
         | Event::WarmupFailed { .. }
         | Event::RollbackCompleted { .. }
         | Event::WaiverReported { .. }
+        | Event::SpeculationCalibrated { .. }
         | Event::PolicyRevised(_) => true,
         Event::Command(command) => {
             matches!(

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::speculation::{self, Calibrated, Speculation};
 use crate::domain::command::Request;
 use crate::domain::event::{EngineRef, Event, Json};
 use crate::domain::policy::Rollout;
-use crate::domain::settings::RULES_LIMITED;
+use crate::domain::settings::{RULES_CAPACITY, RULES_LIMITED};
 use crate::domain::time::Time;
 
 /// All stacks that the governance ledger knows.
@@ -21,6 +22,9 @@ pub struct Stacks {
     by_name: BTreeMap<String, Stack>,
     /// Whether a publish relies on the waivers that it names. See [`RULES_LIMITED`].
     heeds_waivers: bool,
+    /// Whether a publish that enables speculation needs calibrations. See [`RULES_CAPACITY`].
+    #[serde(default)]
+    heeds_speculation: bool,
 }
 
 /// One governed stack.
@@ -100,6 +104,9 @@ pub struct Engine {
     manifest: Option<Json>,
     /// The waivers that its last publish names, with that publish.
     relies_on: Option<(u64, Vec<String>)>,
+    /// Whether it speculates, and what calibrations saw.
+    #[serde(default, skip_serializing_if = "Speculation::is_empty")]
+    pub speculation: Speculation,
     /// Entry that said it proven, with the position that began that stint.
     pub proven: Option<(u64, u64)>,
 }
@@ -121,6 +128,7 @@ impl Stacks {
     /// Begins to follow the rules of a ledger: its first entry names their version.
     pub const fn begin(&mut self, rules_version: u32) {
         self.heeds_waivers = rules_version >= RULES_LIMITED;
+        self.heeds_speculation = rules_version >= RULES_CAPACITY;
     }
 
     /// Flags a report of `stack` that contradicts what is known.
@@ -134,7 +142,11 @@ impl Stacks {
         match event {
             Event::EnginePublished { engine, manifest, waivers } => {
                 let heeded = self.heeds_waivers && !waivers.is_empty();
+                let speculates = manifest.as_ref().filter(|_| self.heeds_speculation).map(speculation::is_enabled);
                 let stack = self.stack(name);
+                if let Some(speculates) = speculates {
+                    stack.engine(&engine.engine_hash).speculation.enabled_by = speculates.then_some(position);
+                }
                 stack.engine(&engine.engine_hash).relies_on = heeded.then(|| (position, waivers.clone()));
                 stack.publish(position, time, engine, manifest.as_ref());
             }
@@ -147,11 +159,16 @@ impl Stacks {
             Event::RollbackCompleted { restored, replaced, manifest, .. } => {
                 self.stack(name).roll_back(position, time, restored, replaced.as_deref(), manifest.as_ref());
             }
+            Event::SpeculationCalibrated { engine, workload, attempts, accepts } if self.heeds_speculation => {
+                let seen = Calibrated { attempts: *attempts, accepts: *accepts, position };
+                self.stack(name).named(engine).speculation.calibrations.insert(workload.clone(), seen);
+            }
             Event::EngineProven(proven) => {
                 self.stack(name).engine(&proven.engine_hash).proven = Some((position, proven.stint));
             }
             Event::Command(command) => self.command(position, time, &command.request),
-            Event::WarmupCompleted { .. }
+            Event::SpeculationCalibrated { .. }
+            | Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
             | Event::BackupRecorded(_)
             | Event::BackupVerified { .. }

@@ -144,6 +144,12 @@ pub fn summary(about: &About, event: &Event) -> String {
             format!("backup {backup_id} {}", if *ok { "verified" } else { "failed verification" })
         }
         Event::BackupRestored { backup_id } => format!("backup {backup_id} restored, every hash held"),
+        Event::SpeculationCalibrated { engine, workload, attempts, accepts } => {
+            format!(
+                "speculation of {} calibrated for {workload}: {accepts} of {attempts} draft tokens accepted",
+                named(engine)
+            )
+        }
         Event::ProviderAlert { reason, measured } => {
             format!("provider alert {reason}: {}", measured.as_deref().unwrap_or("no value"))
         }

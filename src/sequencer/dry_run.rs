@@ -15,7 +15,7 @@ use super::cache::Cache;
 use super::error::{SequencerError, of};
 use super::metrics::LedgerRecords;
 use super::past::{Overlay, fold_to, follow, size_at};
-use crate::domain::metric::Sample;
+use crate::domain::metric::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::time::Time;
 use crate::projection::slo::{Finding, Records, RecordsError, Slo};
@@ -162,12 +162,12 @@ impl Records for Counted<'_> {
         ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError> {
         let read = &mut self.read;
-        self.inner.for_each(ledger, from, to, &mut |sample| {
+        self.inner.for_each(ledger, from, to, &mut |observed| {
             *read += 1;
-            visit(sample);
+            visit(observed);
         })
     }
 }

@@ -15,7 +15,7 @@ use super::error::{SequencerError, of};
 use crate::domain::cut::CUT_SECONDS;
 use crate::domain::envelope::hex;
 use crate::domain::leaf::{self, Header, Oversize};
-use crate::domain::metric::{self, Batch, Kind, MetricEvent, MetricRecord, Sample, TimeFields};
+use crate::domain::metric::{self, Batch, Kind, MetricEvent, Observed, Sample, TimeFields};
 use crate::domain::offsets::Offsets;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::report;
@@ -109,7 +109,7 @@ impl Prepare {
         };
         match &judged {
             Ok(Kind::Notice) => chunk.notices += 1,
-            Ok(Kind::Request) => {}
+            Ok(Kind::Request | Kind::Scrape) => {}
             Err(refusal) => chunk.refusals.push((index, refusal.clone())),
         }
         Ok(judged)
@@ -139,7 +139,7 @@ impl Prepare {
         };
         match judged {
             Ok(Kind::Notice) => chunk.notices += 1,
-            Ok(Kind::Request) => {}
+            Ok(Kind::Request | Kind::Scrape) => {}
             Err(refusal) => chunk.refusals.push((index, refusal)),
         }
     }
@@ -345,7 +345,7 @@ impl<'a> LedgerRecords<'a> {
         Self { sources, pending: Some(pending) }
     }
 
-    fn reread(&self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), RecordsError> {
+    fn reread(&self, ledger: u32, from: u64, to: u64, visit: &mut dyn FnMut(Observed<'_>)) -> Result<(), RecordsError> {
         if from >= to {
             return Ok(());
         }
@@ -354,8 +354,10 @@ impl<'a> LedgerRecords<'a> {
             return reread_ahead((&format!("metrics-{ledger}"), *source), from..to, visit);
         }
         source.for_each_entry(from..to, &mut |_, entry| {
-            if let Some(record) = request_in(entry) {
-                visit(Sample::from(&record));
+            match event_in(entry) {
+                Some(MetricEvent::Request(record)) => visit(Observed::Request(Sample::from(&record))),
+                Some(MetricEvent::Scrape(scrape)) => visit(Observed::Scrape(&scrape)),
+                Some(MetricEvent::Notice(_)) | None => {}
             }
             ControlFlow::Continue(())
         })?;
@@ -367,27 +369,25 @@ impl<'a> LedgerRecords<'a> {
 fn reread_ahead(
     source: (&str, &dyn EntrySource),
     range: Range<u64>,
-    visit: &mut dyn FnMut(Sample<'_>),
+    visit: &mut dyn FnMut(Observed<'_>),
 ) -> Result<(), RecordsError> {
     std::thread::scope(|scope| {
-        let see = |part: &mut Batch, entry: &[u8]| match request_in(entry) {
-            Some(record) => part.push(&record),
-            None => part.push_none(),
+        let see = |part: &mut Batch, entry: &[u8]| match event_in(entry) {
+            Some(MetricEvent::Request(record)) => part.push(&record),
+            Some(MetricEvent::Scrape(scrape)) => part.push_scrape(scrape),
+            Some(MetricEvent::Notice(_)) | None => part.push_none(),
         };
         let mut ahead = Ahead::within(scope, source, range, see);
         while let Some((_, part)) = ahead.next()? {
-            part.samples().for_each(|(_, sample)| visit(sample));
+            part.observed_between(0, u64::MAX).for_each(&mut *visit);
         }
         Ok(())
     })
 }
 
-/// The request that an entry holds, if it counts.
-fn request_in(entry: &[u8]) -> Option<MetricRecord<'_>> {
-    match metric::parse(report::text(leaf::body(entry)).ok()?) {
-        Ok(MetricEvent::Request(record)) => Some(record),
-        Ok(MetricEvent::Notice(_)) | Err(_) => None,
-    }
+/// What an entry says, where it says something.
+fn event_in(entry: &[u8]) -> Option<MetricEvent<'_>> {
+    metric::parse(report::text(leaf::body(entry)).ok()?).ok()
 }
 
 impl Records for LedgerRecords<'_> {
@@ -396,7 +396,7 @@ impl Records for LedgerRecords<'_> {
         ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError> {
         let batches = self.pending.and_then(|pending| pending.get(&ledger)).map(|pending| &pending.batches);
         let in_memory_from = batches.and_then(VecDeque::front).map_or(u64::MAX, |batch| batch.first_position);
@@ -409,7 +409,7 @@ impl Records for LedgerRecords<'_> {
             }
             // A hole between batches cannot be: each append pushes one. What is missing is read again all the same.
             self.reread(ledger, next, batch.first_position.min(to), visit)?;
-            batch.samples_between(from, to).for_each(|(_, sample)| visit(sample));
+            batch.observed_between(from, to).for_each(&mut *visit);
             next = end;
         }
         if next < to && next >= in_memory_from { self.reread(ledger, next, to, visit) } else { Ok(()) }

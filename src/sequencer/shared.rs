@@ -51,10 +51,27 @@ pub struct Status {
     pub kafka_pauses: Mutex<BTreeMap<String, u64>>,
     /// Partitions whose intake stopped, with the reason.
     pub stopped_intakes: Mutex<BTreeMap<String, String>>,
+    /// How the scrapes of each server go, by stack and server.
+    pub scrapes: Mutex<BTreeMap<(String, String), ScrapeFigures>>,
     /// What was sealed, by ledger.
     pub sealing: Mutex<BTreeMap<String, SealingFigures>>,
     /// Entries a batch, and microseconds a commit, since the start: count, sum, and per bucket.
     pub batches: Mutex<BatchFigures>,
+}
+
+/// How the scrapes of one server go.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ScrapeFigures {
+    /// Scrapes that were recorded and count.
+    pub recorded: u64,
+    /// Scrapes that were recorded and refused: their page could not be read.
+    pub refused: u64,
+    /// Scrapes that brought nothing to record.
+    pub failed: u64,
+    /// When the last one that counts was recorded.
+    pub last: Option<Time>,
+    /// Why the last one does not count; none where it does.
+    pub failing: Option<String>,
 }
 
 /// Figures of committed batches.

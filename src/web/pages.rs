@@ -96,7 +96,7 @@ fn alert_rows(alerts: &[Value]) -> Vec<Vec<Markup>> {
 /// One stack: what serves, what is safe, what the rules say, what happened.
 pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
     let mut page = Page::new(name);
-    let [now, slo, timeline, manifest] = answers else { return page };
+    let [now, slo, timeline, manifest, used] = answers else { return page };
     let current = &now["current"];
     page.heading("Traffic gate");
     page.facts(&[
@@ -144,6 +144,7 @@ pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
         &slo_rows(rows(slo, "slo")),
         "No figures yet.",
     );
+    capacity(&mut page, used);
     page.heading("Timeline");
     let lines = rows(timeline, "timeline");
     let items: Vec<Vec<Markup>> = lines
@@ -162,6 +163,24 @@ pub(super) fn stack(name: &str, answers: &[Value]) -> Page {
     }
     page.source(now);
     page
+}
+
+/// How much is used, by the current engine's records and the servers' own word.
+fn capacity(page: &mut Page, used: &Value) {
+    page.heading("Capacity");
+    let current = rows(used, "engines").iter().find(|row| row["current"] == true).unwrap_or(&Value::Null);
+    let pair = |one: &Value, other: &Value| Markup::text(&format!("{} / {}", text_of(one), text_of(other)));
+    let (servers, advice) = (&used["servers"], &used["advice"]);
+    page.facts(&[
+        ("Tokens in / out a second", pair(&current["tokens_in_per_s"], &current["tokens_out_per_s"])),
+        ("Requests at once / batch size", pair(&current["concurrency"], &current["kv"]["max_batch_size"]["value"])),
+        ("KV blocks in use, by tokens", text(&current["kv"]["blocks_in_use"])),
+        ("GPU memory free, now / P95", pair(&servers["vram"]["now"], &servers["vram"]["p95"])),
+        ("KV blocks free, now / P95", pair(&servers["kv"]["now"], &servers["kv"]["p95"])),
+        ("Over the token limit / requests", pair(&current["token_limit"]["over"], &current["token_limit"]["requests"])),
+        ("Advice", Markup::text(&text_of(&advice["action"]).replace('_', " "))),
+        ("Because", text(&advice["reason"])),
+    ]);
 }
 
 fn slo_rows(figures: &[Value]) -> Vec<Vec<Markup>> {

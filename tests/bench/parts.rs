@@ -13,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use govledger::domain::cut::{Cut, CutLedger};
 use govledger::domain::event::{EngineRef, Event};
 use govledger::domain::leaf::Header;
-use govledger::domain::metric::{self, Batch, Sample, TimeFields};
+use govledger::domain::metric::{self, Batch, Observed, TimeFields};
 use govledger::domain::settings::SourceSettings;
 use govledger::domain::time::Time;
 use govledger::projection::governance::Governance;
@@ -130,9 +130,9 @@ impl Records for Memory<'_> {
         _ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError> {
-        self.0.samples_between(from, to).for_each(|(_, sample)| visit(sample));
+        self.0.observed_between(from, to).for_each(&mut *visit);
         Ok(())
     }
 }

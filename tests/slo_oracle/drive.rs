@@ -7,7 +7,7 @@ use std::path::Path;
 use govledger::domain::cut::{Cut, CutLedger};
 use govledger::domain::event::{Alert, Event};
 use govledger::domain::leaf::{Header, Leaf};
-use govledger::domain::metric::{self, Batch, MetricEvent, Sample};
+use govledger::domain::metric::{self, Batch, MetricEvent, Observed};
 use govledger::domain::report;
 use govledger::domain::time::Time;
 use govledger::projection::slo::{Finding, Records, RecordsError, Slo};
@@ -21,9 +21,9 @@ impl Records for Memory {
         ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError> {
-        self.0[ledger as usize].samples_between(from, to).for_each(|(_, sample)| visit(sample));
+        self.0[ledger as usize].observed_between(from, to).for_each(&mut *visit);
         Ok(())
     }
 }
@@ -45,6 +45,7 @@ impl Logs {
             let own = match metric::parse(line) {
                 Ok(MetricEvent::Request(record)) => record.recorded_at,
                 Ok(MetricEvent::Notice(notice)) => notice.recorded_at,
+                Ok(MetricEvent::Scrape(scrape)) => scrape.scraped_at,
                 Err(_) => None,
             };
             last = last.max(own);

@@ -90,6 +90,47 @@ pub(super) struct Artifact {
     hash: String,
 }
 
+/// How many draft tokens an engine has accepted of a workload's.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct SpeculationCalibrated {
+    /// The engine.
+    #[schemars(length(min = 1))]
+    engine_hash: String,
+    /// What was asked of it, such as `long-form`.
+    #[schemars(length(min = 1, max = 64))]
+    workload: String,
+    /// Draft tokens proposed.
+    attempts: u64,
+    /// Draft tokens accepted: not more than `attempts`.
+    accepts: u64,
+}
+
+/// A look at a Triton server's own metrics, as the scraper records it.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct TritonScrape {
+    /// Always `triton.scrape`.
+    #[schemars(regex(pattern = r"^triton\.scrape$"))]
+    event: String,
+    /// The stack that the server serves.
+    #[schemars(length(min = 1, max = 512))]
+    stack: String,
+    /// The server: its URL without user, password and query.
+    #[schemars(length(min = 1, max = 512))]
+    instance: String,
+    /// When it was asked.
+    #[serde(default)]
+    scraped_at: Option<Time>,
+    /// Bytes of the whole page.
+    #[serde(default)]
+    page_bytes: Option<u64>,
+    /// SHA-256 of the whole page, hex.
+    #[serde(default)]
+    page_sha256: Option<String>,
+    /// The page's lines of the metrics that are read, in Prometheus' text format, as they came.
+    #[schemars(length(min = 1))]
+    text: String,
+}
+
 /// A backup was read again and every hash held.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct BackupVerified {

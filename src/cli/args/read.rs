@@ -80,6 +80,13 @@ pub(crate) enum Read {
         #[command(flatten)]
         past: Past,
     },
+    /// How much of a stack is used, and what to do about it
+    Capacity {
+        /// The stack
+        stack: String,
+        #[command(flatten)]
+        past: Past,
+    },
     /// Backups
     Backups {
         /// Of this stack alone

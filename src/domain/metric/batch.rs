@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use super::{MetricEvent, MetricRecord, TimeFields, parse_with};
+use super::{MetricEvent, MetricRecord, Scrape, TimeFields, parse_with};
 use crate::domain::refusal::Refusal;
 
 /// What a line turned out to be.
@@ -16,6 +16,17 @@ pub enum Kind {
     Request,
     /// A notice, which counts for nothing.
     Notice,
+    /// A look at a server's own metrics: no request.
+    Scrape,
+}
+
+/// What the fold is given of a line that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed<'a> {
+    /// A request.
+    Request(Sample<'a>),
+    /// A scrape.
+    Scrape(&'a Scrape),
 }
 
 /// What the rules need of one request.
@@ -82,6 +93,8 @@ pub struct Batch {
     index: BTreeMap<Box<str>, Vec<u32>>,
     last: u32,
     samples: Vec<Option<Packed>>,
+    /// Scrapes by index, in order: few, and as large as they are.
+    scrapes: Vec<(usize, Box<Scrape>)>,
 }
 
 /// 64 bytes, the absent ones told by flags; money in two halves, since a `u128` would ask for padding.
@@ -133,6 +146,10 @@ impl Batch {
                 self.push_none();
                 Ok(Kind::Notice)
             }
+            Ok(MetricEvent::Scrape(scrape)) => {
+                self.push_scrape(scrape);
+                Ok(Kind::Scrape)
+            }
             Err(refusal) => {
                 self.push_none();
                 Err(refusal)
@@ -150,6 +167,12 @@ impl Batch {
         let sample = Sample::from(record);
         let packed = self.pair(sample.engine_hash, sample.model).map(|pair| Packed::new(&sample, pair));
         self.samples.push(packed);
+    }
+
+    /// Keeps a scrape that was parsed already. Its place holds no sample.
+    pub fn push_scrape(&mut self, scrape: Box<Scrape>) {
+        self.scrapes.push((self.samples.len(), scrape));
+        self.push_none();
     }
 
     /// Lines, those that count for nothing included.
@@ -180,6 +203,14 @@ impl Batch {
             let (engine_hash, model) = self.pairs.get(packed.pair.get() as usize - 1)?;
             Some((position, packed.sample(engine_hash, model)))
         })
+    }
+
+    /// Everything that counts at positions `from..to`, as far as it is in this batch: samples, and then scrapes, each in order.
+    pub fn observed_between(&self, from: u64, to: u64) -> impl Iterator<Item = Observed<'_>> {
+        let position = |index: usize| self.first_position + index as u64;
+        let scrapes = self.scrapes.iter().filter(move |(index, _)| (from..to).contains(&position(*index)));
+        let samples = self.samples_between(from, to).map(|(_, sample)| Observed::Request(sample));
+        samples.chain(scrapes.map(|(_, scrape)| Observed::Scrape(scrape)))
     }
 
     /// The interned pair's number, from 1. Nearly every line has the pair of the line before.
@@ -221,6 +252,8 @@ impl Batch {
         for (engine_hash, model) in &next.pairs {
             known.push(self.pair(engine_hash, model));
         }
+        let before = self.samples.len();
+        self.scrapes.extend(next.scrapes.iter().map(|(index, scrape)| (before + index, scrape.clone())));
         self.samples.extend(next.samples.iter().map(|sample| {
             let sample = sample.as_ref()?;
             let pair = known.get(sample.pair.get() as usize - 1).copied().flatten()?;

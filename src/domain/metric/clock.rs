@@ -43,11 +43,16 @@ impl TimeFields {
     }
 }
 
-/// `recorded_at` of the record itself: RFC 3339 with an offset, or nothing.
+/// `recorded_at` of the record itself.
 pub(super) fn recorded_at(raw: Raw<'_>) -> Result<Option<Time>, Refusal> {
+    instant("recorded_at", raw)
+}
+
+/// RFC 3339 with an offset, or nothing.
+pub(super) fn instant(field: &str, raw: Raw<'_>) -> Result<Option<Time>, Refusal> {
     let Some(value) = raw else { return Ok(None) };
     let parsed = wire::string(raw).and_then(|text| utc(&text).or_else(|| text.parse().ok()));
-    parsed.map(Some).ok_or_else(|| wire::wrong_type("recorded_at", value.get(), "an RFC 3339 time with an offset"))
+    parsed.map(Some).ok_or_else(|| wire::wrong_type(field, value.get(), "an RFC 3339 time with an offset"))
 }
 
 /// The form that nearly every line has, `2026-10-01T09:00:00.049824+00:00`, read by its columns; `None` sends any other form,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use rust_decimal::Decimal;
 
+use super::scrape::Scrape;
 use super::wire::{self, Counts, Line, Perf, Raw, Text};
 use super::{COST_ATTO_USD_MAX, DELAY_NS_MAX, DURATION_US_MAX, NAME_BYTES_MAX, Strings};
 use crate::domain::refusal::{Code, Refusal, quoted};
@@ -20,6 +21,8 @@ pub enum MetricEvent<'a> {
     Request(MetricRecord<'a>),
     /// A warning of the provider's own: kept and shown, no sample of any rule.
     Notice(Notice<'a>),
+    /// A look at a server's own metrics.
+    Scrape(Box<Scrape>),
 }
 
 /// One request.

@@ -214,3 +214,74 @@ fn many_engines_keep_apart_and_batches_join() {
         assert_eq!(joined.samples().collect::<Vec<_>>(), expected, "parts of {width}");
     }
 }
+
+fn scrape_line(text: &str) -> String {
+    serde_json::json!({
+        "event": "triton.scrape", "stack": "engine-qwen3", "instance": "http://gpu-1:8002/metrics",
+        "scraped_at": "2026-10-01T09:00:00Z", "text": text,
+    })
+    .to_string()
+}
+
+fn scraped(line: &str) -> Result<Scrape, Refusal> {
+    match parse(line)? {
+        MetricEvent::Scrape(scrape) => Ok(*scrape),
+        other @ (MetricEvent::Request(_) | MetricEvent::Notice(_)) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pages_of_both_backends_are_read() {
+    let page = |name: &str| {
+        std::fs::read_to_string(format!("{}/tests/capacity/{name}.prom", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let inflight = scraped(&scrape_line(&page("inflight-batcher"))).unwrap();
+    assert_eq!(inflight.tightest_gpu(), Some((52_613_349_376, 85_899_345_920)));
+    assert_eq!(inflight.gpus.iter().map(|gpu| gpu.utilization_ppm).collect::<Vec<_>>(), [Some(610_000), Some(580_000)]);
+    let model = inflight.models.iter().find(|model| &*model.name == "tensorrt_llm").unwrap();
+    assert_eq!((model.kv_used, model.kv_free, model.kv_max), (Some(1_560), Some(4_680), Some(6_240)));
+    assert_eq!((model.kv_tokens_per_block, model.max_requests, model.active), (Some(32), Some(4), Some(3)));
+    assert_eq!((model.queue_us, model.requests), (Some(960_000), Some(1_200)));
+    let llm_api = scraped(&scrape_line(&page("llm-api"))).unwrap();
+    assert_eq!(llm_api.tightest_gpu(), Some((64_424_509_440, 85_899_345_920)));
+    assert_eq!(llm_api.models[0].kv_max, None);
+    assert_eq!((llm_api.models[0].executions, llm_api.models[0].inferences), (Some(400), Some(800)));
+    // In a cloud event, and in a batch, it is the same.
+    let data = scrape_line(&page("llm-api"));
+    let cloud = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"triton.scrape","data":{data}}}"#);
+    assert_eq!(scraped(&cloud).unwrap(), llm_api);
+    let mut batch = Batch::default();
+    batch.push_line("{}").unwrap_err();
+    assert_eq!(batch.push_line(&data), Ok(Kind::Scrape));
+    let mut both = Batch::default();
+    both.first_position = 7;
+    both.push_none();
+    both.absorb(&batch);
+    assert_eq!(both.observed_between(9, 10).collect::<Vec<_>>(), [Observed::Scrape(&llm_api)]);
+    assert_eq!(both.observed_between(7, 9).count() + both.observed_between(10, 99).count(), 0);
+}
+
+#[test]
+fn a_scrape_that_cannot_be_read_names_metric_and_value() {
+    let check = |text: &str, code: Code, field: &str, value: &str| {
+        let refusal = scraped(&scrape_line(text)).unwrap_err();
+        assert_eq!((refusal.code, refusal.field.as_deref()), (code, Some(field)), "{refusal}");
+        assert!(refusal.detail.contains(value), "{refusal} does not hold {value}");
+    };
+    let used = "nv_gpu_memory_used_bytes";
+    check("nv_gpu_memory_used_bytes{gpu_uuid=\"a\"} NaN", Code::NotFiniteNumber, used, "NaN");
+    check("nv_gpu_memory_used_bytes{gpu_uuid=\"a\"} +Inf", Code::NotFiniteNumber, used, "+Inf");
+    check("nv_gpu_memory_used_bytes{gpu_uuid=\"a\"} 12x", Code::WrongType, used, "12x");
+    check("nv_gpu_memory_used_bytes{gpu_uuid=\"a\"} -5", Code::OutOfRange, used, "-5");
+    check("nv_gpu_memory_used_bytes 5", Code::MissingField, "nv_gpu_memory_used_bytes{gpu_uuid}", "gpu_uuid");
+    check("nv_gpu_utilization{gpu_uuid=\"a\"} 1.5", Code::OutOfRange, "nv_gpu_utilization", "1.5");
+    let twice = "nv_gpu_utilization{gpu_uuid=\"a\"} 0.5\nnv_gpu_utilization{gpu_uuid=\"a\"} 0.5";
+    check(twice, Code::OutOfRange, "nv_gpu_utilization", "twice");
+    let over = "nv_gpu_memory_used_bytes{gpu_uuid=\"a\"} 11\nnv_gpu_memory_total_bytes{gpu_uuid=\"a\"} 10";
+    check(over, Code::OutOfRange, "nv_gpu_memory_used_bytes{gpu_uuid=\"a\"}", "11");
+    check("nv_gpu_utilization{gpu_uuid=\"a\" 0.5", Code::WrongType, "text", "line 1");
+    check("<html>502</html>", Code::WrongType, "text", "<html>502</html>");
+    check("go_goroutines 7", Code::MissingField, "text", "go_goroutines 7");
+    let without = r#"{"event":"triton.scrape","stack":"s","text":"nv_gpu_utilization{gpu_uuid=\"a\"} 0"}"#;
+    assert_eq!(parse(without).unwrap_err().field.as_deref(), Some("instance"));
+}

@@ -73,6 +73,10 @@ fn values(policy: &StackPolicy) -> BTreeMap<String, String> {
     ]
     .map(|(field, value)| (field.to_owned(), value))
     .into();
+    let capacity =
+        policy.capacity.fields().map(|(field, value)| (field, value.map_or("none".to_owned(), |v| v.to_string())));
+    all.extend(capacity.map(|(field, value)| (format!("capacity.{field}"), value)));
+    all.extend(policy.speculation.fields().map(|(field, value)| (format!("speculation.{field}"), value)));
     for rule in Rule::ALL {
         let own = policy.rule(rule);
         let threshold = own.threshold.map_or_else(|| "none".to_owned(), |amount| amount.0.normalize().to_string());

@@ -49,13 +49,13 @@ pub(super) fn check_rules(path: &str, rules: &BTreeMap<Rule, RuleOverride>) -> R
             Measure::Percentile if threshold <= Decimal::ZERO || threshold > Decimal::from(1_000_000_000_u32) => {
                 return Err(field_error(field, threshold, "a threshold is more than 0 and at most 1000000000"));
             }
-            Measure::Ratio if threshold <= Decimal::ZERO || threshold > Decimal::ONE => {
+            Measure::Ratio | Measure::Gauge if threshold <= Decimal::ZERO || threshold > Decimal::ONE => {
                 return Err(field_error(field, threshold, "a ratio is more than 0 and at most 1"));
             }
-            Measure::Ratio if threshold.normalize().scale() > 9 => {
+            Measure::Ratio | Measure::Gauge if threshold.normalize().scale() > 9 => {
                 return Err(field_error(field, threshold, "a ratio has at most 9 decimals"));
             }
-            Measure::Percentile | Measure::Ratio => {}
+            Measure::Percentile | Measure::Ratio | Measure::Gauge => {}
         }
     }
     Ok(())
@@ -81,6 +81,8 @@ pub(super) fn check_resolved(path: &str, policy: &StackPolicy) -> Result<(), Pol
     if queue.is_sign_negative() || queue > Decimal::from(1_000_000_000_000_u64) {
         return Err(field_error(format!("{path}max_queue_delay_us"), queue, "from 0 to 1000000000000"));
     }
+    policy.capacity.check(path)?;
+    policy.speculation.check(path)?;
     for rule in Rule::ALL {
         let settings = policy.rule(rule);
         let field = |name: &str| format!("{path}rules.{rule}.{name}");

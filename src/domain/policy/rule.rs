@@ -1,4 +1,4 @@
-//! The ten rules: their names, how each measures, and what the runbook sets for it.
+//! The twelve rules: their names, how each measures, and what the runbook sets for it.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, PolicyError, RulePolicy, field_error};
+use crate::domain::settings::RULES_CAPACITY;
 
-/// One of the ten rules. The serialized name is part of every alert and permanent.
+/// One of the twelve rules. The serialized name is part of every alert and permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
@@ -31,6 +32,10 @@ pub enum Rule {
     Silent,
     /// The current engine was published under a waiver that does not cover it.
     UncoveredPublish,
+    /// Share of GPU memory that is free, by the server's own metrics.
+    VramHeadroom,
+    /// The current engine speculates, and no calibration shows that it pays.
+    UncalibratedSpeculation,
 }
 
 /// How a rule measures, and so when it has a verdict.
@@ -44,6 +49,8 @@ pub enum Measure {
     Offences,
     /// No record in the window.
     Silence,
+    /// The last scrape in the window against a threshold; no verdict without one.
+    Gauge,
 }
 
 /// Whom an alert is for.
@@ -60,7 +67,7 @@ pub enum Severity {
 
 impl Rule {
     /// Every rule, in the order of judging and of showing.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::LatencyP95,
         Self::QueueDelay,
         Self::KvReuse,
@@ -71,6 +78,8 @@ impl Rule {
         Self::UnapprovedEngine,
         Self::Silent,
         Self::UncoveredPublish,
+        Self::VramHeadroom,
+        Self::UncalibratedSpeculation,
     ];
 
     /// The name in alerts, answers and policies.
@@ -86,6 +95,8 @@ impl Rule {
             Self::UnapprovedEngine => "unapproved_engine",
             Self::Silent => "silent",
             Self::UncoveredPublish => "uncovered_publish",
+            Self::VramHeadroom => "vram_headroom",
+            Self::UncalibratedSpeculation => "uncalibrated_speculation",
         }
     }
 
@@ -98,8 +109,10 @@ impl Rule {
             | Self::CostPerRequest
             | Self::ReadinessQueueDelay
             | Self::UnapprovedEngine
-            | Self::UncoveredPublish => Measure::Offences,
+            | Self::UncoveredPublish
+            | Self::UncalibratedSpeculation => Measure::Offences,
             Self::Silent => Measure::Silence,
+            Self::VramHeadroom => Measure::Gauge,
         }
     }
 
@@ -108,15 +121,33 @@ impl Rule {
         matches!(self.measure(), Measure::Percentile | Measure::Ratio)
     }
 
+    /// The rules version of a ledger from which on the rule is judged there.
+    pub const fn since(self) -> u32 {
+        match self {
+            Self::LatencyP95
+            | Self::QueueDelay
+            | Self::KvReuse
+            | Self::SpeculativeAccept
+            | Self::TokenBudget
+            | Self::CostPerRequest
+            | Self::ReadinessQueueDelay
+            | Self::UnapprovedEngine
+            | Self::Silent
+            | Self::UncoveredPublish => 1,
+            Self::VramHeadroom | Self::UncalibratedSpeculation => RULES_CAPACITY,
+        }
+    }
+
     /// The unit of the measured value.
     pub const fn unit(self) -> &'static str {
         match self {
             Self::LatencyP95 => "ms",
             Self::QueueDelay => "us",
-            Self::KvReuse | Self::SpeculativeAccept => "ratio",
+            Self::KvReuse | Self::SpeculativeAccept | Self::VramHeadroom => "ratio",
             Self::TokenBudget | Self::CostPerRequest | Self::ReadinessQueueDelay | Self::UnapprovedEngine => "records",
             Self::Silent => "s",
             Self::UncoveredPublish => "waivers",
+            Self::UncalibratedSpeculation => "workloads",
         }
     }
 
@@ -140,6 +171,8 @@ impl Rule {
             Self::ReadinessQueueDelay => rule(None, 60, 0, Severity::Warning),
             Self::UnapprovedEngine => rule(None, 60, 120, Severity::Page),
             Self::Silent => rule(None, 600, 0, Severity::Warning),
+            Self::VramHeadroom => rule(Some(Decimal::new(25, 2)), 60, 600, Severity::Warning),
+            Self::UncalibratedSpeculation => rule(None, 60, 0, Severity::Page),
         }
     }
 }

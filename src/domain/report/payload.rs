@@ -119,6 +119,9 @@ struct ManifestFields {
     engine_version: Option<String>,
 }
 
+/// The longest name of a workload, as in the policy.
+const WORKLOAD_BYTES_MAX: usize = 64;
+
 type Read = (Event, About, bool);
 
 /// Reads `data` as the payload of `event_type`. The flag says whether it has effect only under a node key.
@@ -149,6 +152,7 @@ pub(super) fn read(event_type: &str, data: &str, sender: Sender) -> Result<Read,
         "llm_backup_recorded" | "llm_backup_verified" | "llm_backup_failed" | "llm_backup_restored" => {
             backup(event_type, data, sender, about)
         }
+        "llm_speculation_calibrated" => calibrated(data, sender, about),
         "llm_observability_alert" => provider_alert(data, sender, about),
         "waiver_granted" => reported_waiver(data, about),
         _ => {
@@ -280,6 +284,39 @@ fn lifecycle(event_type: &str, data: &str, sender: Sender, about: About) -> Resu
         | Event::WarmupFailed { engine, .. }
         | Event::EnginePublished { engine, .. } => Some(engine.engine_hash.clone()),
         _ => None,
+    };
+    Ok((event, About { stack: Some(stack), engine_hash, actor, ..about }, false))
+}
+
+/// A calibration of speculation. Read strictly where it counts: a gate may open by it.
+fn calibrated(data: &str, sender: Sender, about: About) -> Result<Read, Refusal> {
+    #[derive(Deserialize)]
+    struct Calibration {
+        workload: String,
+        attempts: u64,
+        accepts: u64,
+    }
+    let fields: Fields<'_> = typed(data)?;
+    let seen: Calibration = typed(data)?;
+    let stack = sender.stack.filter(|stack| !stack.is_empty());
+    let stack = stack
+        .ok_or_else(|| Refusal::missing(if sender.artifact.is_some() { "artifact.artifact_id" } else { "subject" }))?;
+    let actor = about.actor.clone().or_else(|| fields.actor.clone());
+    let engine = engine(&fields, sender.artifact.or_else(|| fields.artifact.clone()), ManifestFields::default())?;
+    if seen.accepts > seen.attempts {
+        let detail = format!("field `accepts` is {}, more than the {} of `attempts`", seen.accepts, seen.attempts);
+        return Err(Refusal::new(Code::OutOfRange, "accepts".to_owned(), detail));
+    }
+    if seen.workload.is_empty() || seen.workload.len() > WORKLOAD_BYTES_MAX {
+        let detail = format!("field `workload` is {:?}: a name has from 1 to 64 bytes", quoted(&seen.workload));
+        return Err(Refusal::new(Code::OutOfRange, "workload".to_owned(), detail));
+    }
+    let engine_hash = Some(engine.engine_hash.clone());
+    let event = Event::SpeculationCalibrated {
+        engine,
+        workload: seen.workload,
+        attempts: seen.attempts,
+        accepts: seen.accepts,
     };
     Ok((event, About { stack: Some(stack), engine_hash, actor, ..about }, false))
 }

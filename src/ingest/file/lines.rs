@@ -69,6 +69,7 @@ pub(super) fn recorded_time(kind: FileKind, line: &[u8], times: &TimeFields) -> 
         FileKind::Metrics => match metric::parse_with(std::str::from_utf8(line).ok()?, times).ok()? {
             MetricEvent::Request(record) => record.recorded_at,
             MetricEvent::Notice(notice) => notice.recorded_at,
+            MetricEvent::Scrape(scrape) => scrape.scraped_at,
         },
         FileKind::Governance => report::read(&Leaf { header: Header::default(), body: line }).ok()?.about.occurred_at,
     }

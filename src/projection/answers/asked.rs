@@ -53,6 +53,11 @@ pub enum Asked {
         /// The stack.
         stack: String,
     },
+    /// How much of it is used.
+    Capacity {
+        /// The stack.
+        stack: String,
+    },
     /// Alerts.
     Alerts {
         /// On this stack alone.
@@ -139,7 +144,10 @@ impl Asked {
     pub const fn needs_metrics(&self) -> bool {
         matches!(
             self,
-            Self::Slo { .. } | Self::IncidentReport { .. } | Self::Alerts { state: Some(AlertState::Firing), .. }
+            Self::Slo { .. }
+                | Self::Capacity { .. }
+                | Self::IncidentReport { .. }
+                | Self::Alerts { state: Some(AlertState::Firing), .. }
         )
     }
 
@@ -159,6 +167,7 @@ impl Asked {
             Self::Timeline { stack: name, incident } => stack(name, "/timeline", &[("incident", incident.as_deref())]),
             Self::Now { stack: name } => stack(name, "/now", &[]),
             Self::Slo { stack: name } => stack(name, "/slo", &[]),
+            Self::Capacity { stack: name } => stack(name, "/capacity", &[]),
             Self::Alerts { stack, state, all } => {
                 let state = state.map(|state| if state == AlertState::Firing { "firing" } else { "resolved" });
                 format!("/v1/alerts{}", query(&[("stack", stack.as_deref()), ("state", state), ("all", flag(*all))]))
@@ -222,6 +231,7 @@ impl Asked {
             ["stacks", stack, "timeline"] => Self::Timeline { stack: owned(stack), incident: get("incident") },
             ["stacks", stack, "now"] => Self::Now { stack: owned(stack) },
             ["stacks", stack, "slo"] => Self::Slo { stack: owned(stack) },
+            ["stacks", stack, "capacity"] => Self::Capacity { stack: owned(stack) },
             ["alerts"] => {
                 let state = match get("state").as_deref() {
                     None => None,

@@ -185,7 +185,7 @@ fn known<'a>(view: &View<'a>, name: &str) -> Result<&'a Stack, AnswerError> {
 
 fn gate(view: &View<'_>, name: &str, stack: &Stack) -> Gate {
     let governance = view.governance;
-    gates::gate(name, stack, governance.policy.for_stack(name).rollout, &governance.waivers, governance.time)
+    gates::gate(name, stack, &governance.policy.for_stack(name), &governance.waivers, governance.time)
 }
 
 fn row(view: &View<'_>, name: &str) -> StackRow {

@@ -15,6 +15,9 @@ pub(super) struct Bounds {
     queue_ns: u64,
     cost: Money,
     readiness_ns: u64,
+    /// The policy's `max_tokens`, which the report alone counts by. A state of before this was counted is counted again.
+    #[serde(default)]
+    pub(super) tokens: u64,
 }
 
 /// Units of 10^-18 USD. As text, since not every reader of a snapshot takes 128 bits.
@@ -55,6 +58,7 @@ impl Bounds {
             latency_us: scaled(threshold(Rule::LatencyP95), 3).ceil().to_u64().unwrap_or(u64::MAX),
             queue_ns: scaled(threshold(Rule::QueueDelay), 3).ceil().to_u64().unwrap_or(u64::MAX),
             cost: Money(scaled(policy.max_cost_usd, USD_DECIMALS).floor().to_u128().unwrap_or(u128::MAX)),
+            tokens: policy.max_tokens,
             readiness_ns: scaled(policy.max_queue_delay_us, 3).floor().to_u64().unwrap_or(u64::MAX),
         }
     }
@@ -148,8 +152,9 @@ impl Counts {
             Rule::ReadinessQueueDelay => Figures::Offences { samples, offences: self.readiness_over },
             Rule::UnapprovedEngine => Figures::Offences { samples, offences: samples },
             Rule::Silent => Figures::Silence { seconds: 0 },
-            // Nothing of it is in the records: the judge knows what the publish relies on.
-            Rule::UncoveredPublish => Figures::Offences { samples: 0, offences: 0 },
+            // Nothing of these is in the records: the judge knows what the publish relies on, and what the servers said.
+            Rule::UncoveredPublish | Rule::UncalibratedSpeculation => Figures::Offences { samples: 0, offences: 0 },
+            Rule::VramHeadroom => Figures::Ratio { samples: 0, part: 0, whole: 0 },
         }
     }
 }

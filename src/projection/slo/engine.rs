@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::super::gates::{gate, reliance};
+use super::super::speculation;
 use super::super::waivers::{Said, Spent};
 use super::counts::Bounds;
 use super::figures::{self, Measured};
@@ -16,6 +17,7 @@ use super::{AlertDraft, Finding, PROVEN_VERDICTS, Records, Slo, SloError};
 use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, AlertState, EngineProven, Event};
 use crate::domain::policy::{Rule, StackPolicy};
+use crate::domain::settings::RULES_CAPACITY;
 use crate::domain::time::Time;
 
 /// Something that a cut did to a rule, before it is put into words.
@@ -170,7 +172,8 @@ impl Slo {
                     (*fresh_from < Some(mark.instant)).then_some(*bounds)
                 },
             };
-            let (folded, _) = fold::fold(records, &window::ranges(before, mark), &rules)?;
+            // What the scrapes said is kept as it was.
+            let (folded, _) = fold::fold(records, &window::ranges(before, mark), &rules, &mut |_| ())?;
             add_tallies(&mut self.series, folded, mark.instant, |_| None);
         }
         Ok(())
@@ -187,7 +190,14 @@ impl Slo {
             attribute: &|engine, model| self.stacks.attribute(engine, model),
             bounds: &|stack, _| Some(Bounds::of(&self.policy.for_stack(stack))),
         };
-        let (folded, attribution) = fold::fold(records, &window::ranges(before, &mark), &rules)?;
+        let ranges = window::ranges(before, &mark);
+        let heeded = self.rules_version >= RULES_CAPACITY;
+        let scrapes = &mut self.scrapes;
+        let (folded, attribution) = fold::fold(records, &ranges, &rules, &mut |scrape| {
+            if heeded {
+                scrapes.take(cut.instant, scrape);
+            }
+        })?;
         mark.attribution = attribution;
         self.last_record.extend(folded.keys().map(|stack| (stack.clone(), cut.instant)));
         let policy = &self.policy;
@@ -204,6 +214,7 @@ impl Slo {
         let Some(mark) = self.marks.front_mut() else { return };
         mark.attribution.clear();
         let oldest = mark.instant;
+        self.scrapes.trim(oldest);
         for series in self.series.values_mut().flat_map(BTreeMap::values_mut) {
             while series.tallies.pop_front_if(|tally| tally.until <= oldest).is_some() {}
         }
@@ -214,11 +225,12 @@ impl Slo {
         let mut found = Vec::new();
         self.enter_awaited(cut.instant);
         let complete = cut.missing.is_empty();
+        let rules: Vec<Rule> = self.rules().collect();
         for (name, engines) in &mut self.series {
             let policy = self.policy.for_stack(name);
             let stack = self.stacks.get(name);
             let open_for = stack
-                .map(|stack| gate(name, stack, policy.rollout, &self.waivers, cut.instant))
+                .map(|stack| gate(name, stack, &policy, &self.waivers, cut.instant))
                 .filter(|gate| gate.open)
                 .and_then(|gate| gate.engine_hash);
             for (engine, series) in engines {
@@ -232,11 +244,16 @@ impl Slo {
                     relies_on: stack
                         .filter(|_| current)
                         .map_or((0, 0), |stack| reliance(name, stack, &self.waivers, cut.instant)),
+                    speculates: stack.filter(|_| current).map_or((0, 0), |stack| {
+                        let workloads = speculation::workloads(stack, &policy.speculation);
+                        (workloads.len() as u64, workloads.iter().filter(|shown| shown.is_err()).count() as u64)
+                    }),
+                    scrapes: Some((name.as_str(), &self.scrapes)).filter(|_| current),
                     awaited_since: self.last_record.get(name).copied().filter(|_| open_for.as_ref() == Some(engine)),
                     complete,
                 };
                 let at = At { instant: cut.instant, may_resolve: complete, current };
-                for rule in Rule::ALL {
+                for &rule in &rules {
                     let settings = policy.rule(rule);
                     let judged = if settings.enabled { judge(&bench, rule, series) } else { None };
                     let state = series.rules.entry(rule).or_default();
@@ -277,7 +294,7 @@ impl Slo {
     fn enter_awaited(&mut self, instant: Time) {
         for (name, stack) in self.stacks.iter().filter(|(name, _)| self.last_record.contains_key(*name)) {
             let policy = self.policy.for_stack(name);
-            let gate = gate(name, stack, policy.rollout, &self.waivers, instant);
+            let gate = gate(name, stack, &policy, &self.waivers, instant);
             if let Some(engine) = gate.engine_hash.filter(|_| gate.open) {
                 self.series
                     .entry(name.clone())
@@ -374,12 +391,12 @@ fn add_tallies(
 ) {
     for (stack, engines) in folded {
         let known = series.entry(stack.clone()).or_default();
-        for (engine, counts) in engines {
+        for (engine, (counts, load)) in engines {
             if let Some(bounds) = bounds(&stack).filter(|_| !known.contains_key(&engine)) {
                 known.insert(engine.clone(), Series::new(bounds));
             }
             if let Some(series) = known.get_mut(&engine) {
-                series.tallies.push_back(Tally { until, counts });
+                series.tallies.push_back(Tally { until, counts, load });
             }
         }
     }
@@ -388,12 +405,14 @@ fn add_tallies(
 /// What an alert is compared with, in words that fit its value.
 pub(super) fn threshold(rule: Rule, policy: &StackPolicy) -> String {
     match rule {
-        Rule::LatencyP95 | Rule::QueueDelay | Rule::KvReuse | Rule::SpeculativeAccept => {
+        Rule::LatencyP95 | Rule::QueueDelay | Rule::KvReuse | Rule::SpeculativeAccept | Rule::VramHeadroom => {
             policy.rule(rule).threshold.map(|amount| amount.to_string()).unwrap_or_default()
         }
         Rule::CostPerRequest => policy.max_cost_usd.to_string(),
         Rule::ReadinessQueueDelay => policy.max_queue_delay_us.to_string(),
-        Rule::TokenBudget | Rule::UnapprovedEngine | Rule::UncoveredPublish => "0".to_owned(),
+        Rule::TokenBudget | Rule::UnapprovedEngine | Rule::UncoveredPublish | Rule::UncalibratedSpeculation => {
+            "0".to_owned()
+        }
         Rule::Silent => policy.rule(rule).window_s.to_string(),
     }
 }

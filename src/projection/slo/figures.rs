@@ -100,7 +100,9 @@ const fn measured_value(rule: Rule, sample: &Sample<'_>) -> Option<u64> {
         | Rule::ReadinessQueueDelay
         | Rule::UnapprovedEngine
         | Rule::Silent
-        | Rule::UncoveredPublish => None,
+        | Rule::UncoveredPublish
+        | Rule::VramHeadroom
+        | Rule::UncalibratedSpeculation => None,
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::counts::{Bounds, Counts};
 use super::window::Range;
 use super::{Records, SloError};
-use crate::domain::metric::Sample;
+use crate::domain::metric::{Observed, Sample, Scrape};
+use crate::projection::capacity::Load;
 
 /// By engine, then model: the stacks that such a record counts for.
 pub(super) type Attribution = BTreeMap<String, BTreeMap<String, Vec<String>>>;
@@ -22,7 +23,7 @@ pub(super) struct Rules<'a> {
 }
 
 /// Counts by stack, then engine.
-pub(super) type Folded = BTreeMap<String, BTreeMap<String, Counts>>;
+pub(super) type Folded = BTreeMap<String, BTreeMap<String, (Counts, Load)>>;
 
 #[derive(Default)]
 struct Pass {
@@ -36,6 +37,7 @@ struct Pass {
 struct Slot {
     bounds: Bounds,
     counts: Counts,
+    load: Load,
 }
 
 struct Pair {
@@ -45,20 +47,24 @@ struct Pair {
     slots: Vec<usize>,
 }
 
-/// Counts the records in `ranges`.
+/// Counts the records in `ranges`, and hands on the scrapes among them.
 pub(super) fn fold(
     records: &mut dyn Records,
     ranges: &[Range],
     rules: &Rules<'_>,
+    scraped: &mut dyn FnMut(&Scrape),
 ) -> Result<(Folded, Attribution), SloError> {
     let mut pass = Pass::default();
     for range in ranges {
-        read(records, *range, &mut |sample| pass.add(&sample, rules))?;
+        read(records, *range, &mut |observed| match observed {
+            Observed::Request(sample) => pass.add(&sample, rules),
+            Observed::Scrape(scrape) => scraped(scrape),
+        })?;
     }
     let mut folded = Folded::new();
     for ((stack, engine), index) in pass.by_name {
-        if let Some(slot) = pass.slots.get(index) {
-            folded.entry(stack).or_default().insert(engine, slot.counts);
+        if let Some(slot) = pass.slots.get_mut(index) {
+            folded.entry(stack).or_default().insert(engine, (slot.counts, std::mem::take(&mut slot.load)));
         }
     }
     let mut attribution = Attribution::new();
@@ -68,8 +74,12 @@ pub(super) fn fold(
     Ok((folded, attribution))
 }
 
-/// Visits the samples of one range, and says which range could not be read.
-pub(super) fn read(records: &mut dyn Records, range: Range, visit: &mut dyn FnMut(Sample<'_>)) -> Result<(), SloError> {
+/// Visits what counts in one range, and says which range could not be read.
+pub(super) fn read(
+    records: &mut dyn Records,
+    range: Range,
+    visit: &mut dyn FnMut(Observed<'_>),
+) -> Result<(), SloError> {
     let Range { ledger, from, to } = range;
     records.for_each(ledger, from, to, visit).map_err(|source| SloError::Records { ledger, from, to, source })
 }
@@ -87,6 +97,7 @@ impl Pass {
         for &index in &pair.slots {
             if let Some(slot) = self.slots.get_mut(index) {
                 slot.counts.add(sample, &slot.bounds);
+                slot.load.add(sample, slot.bounds.tokens);
             }
         }
     }
@@ -101,7 +112,7 @@ impl Pass {
             let new = self.slots.len();
             let index = *self.by_name.entry((stack.clone(), engine.clone())).or_insert(new);
             if index == new {
-                self.slots.push(Slot { bounds, counts: Counts::default() });
+                self.slots.push(Slot { bounds, counts: Counts::default(), load: Load::default() });
             }
             slots.push(index);
         }

@@ -13,6 +13,7 @@ use crate::domain::event::AlertCost;
 use crate::domain::metric::Figures;
 use crate::domain::policy::{Measure, Rule, RulePolicy, StackPolicy, WIDEN_STEP_SECONDS};
 use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::projection::capacity::Scrapes;
 
 /// Ratio thresholds are compared in billionths, which is as fine as a policy may write them.
 const RATIO_DECIMALS: u32 = 9;
@@ -40,6 +41,10 @@ pub(super) struct Bench<'a> {
     pub(super) unapproved: bool,
     /// Waivers that the publish of the engine names, where it is current, and how many of them do not cover it.
     pub(super) relies_on: (u64, u64),
+    /// Workloads that the engine needs calibrations of, where it is current and speculates, and how many of them want one.
+    pub(super) speculates: (u64, u64),
+    /// The stack's name and what the servers said, where the engine is current: they serve that one.
+    pub(super) scrapes: Option<(&'a str, &'a Scrapes)>,
     /// The cut of the stack's last record, where the stack has reported and its gate is open for this engine.
     pub(super) awaited_since: Option<Time>,
     /// Whether every partition could be read.
@@ -52,6 +57,7 @@ pub(super) fn judge(bench: &Bench<'_>, rule: Rule, series: &Series) -> Option<Ju
     match rule.measure() {
         Measure::Percentile | Measure::Ratio => sampled(bench, rule, settings, series),
         Measure::Offences => Some(offences(bench, rule, settings, series)),
+        Measure::Gauge => gauge(bench, settings, series),
         Measure::Silence => bench.complete.then(|| silence(bench, settings, series)),
     }
 }
@@ -94,6 +100,9 @@ fn offences(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Serie
         Figures::Offences { .. } if rule == Rule::UncoveredPublish => {
             Figures::Offences { samples: bench.relies_on.0, offences: bench.relies_on.1 }
         }
+        Figures::Offences { .. } if rule == Rule::UncalibratedSpeculation => {
+            Figures::Offences { samples: bench.speculates.0, offences: bench.speculates.1 }
+        }
         Figures::Offences { samples, .. } if rule == Rule::UnapprovedEngine && !bench.unapproved => {
             Figures::Offences { samples, offences: 0 }
         }
@@ -104,6 +113,15 @@ fn offences(bench: &Bench<'_>, rule: Rule, settings: &RulePolicy, series: &Serie
     };
     let cost = (rule == Rule::CostPerRequest).then(|| counts.cost(bench.policy.max_cost_usd.0, settings.window_s));
     Judged { breach: figures.breaching() > 0, figures, start, window_s: settings.window_s, cost }
+}
+
+/// The last scrape of each server in the window: the tightest GPU of them all.
+fn gauge(bench: &Bench<'_>, settings: &RulePolicy, series: &Series) -> Option<Judged> {
+    let start = start(bench, series, settings.window_s);
+    let (stack, scrapes) = bench.scrapes?;
+    let (samples, (part, whole)) = scrapes.headroom(stack, start)?;
+    let figures = Figures::Ratio { samples, part, whole };
+    Some(Judged { breach: breach(&figures, settings)?, figures, start, window_s: settings.window_s, cost: None })
 }
 
 fn silence(bench: &Bench<'_>, settings: &RulePolicy, series: &Series) -> Judged {

@@ -11,6 +11,7 @@ use super::counts::{Bounds, Counts};
 use super::judge::Judged;
 use crate::domain::policy::{Rule, RulePolicy, Severity};
 use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::projection::capacity::Load;
 
 /// Without a verdict for this long, pending and clear times no longer count.
 const NO_VERDICT_SECONDS: i64 = 300;
@@ -34,6 +35,9 @@ pub(super) struct Series {
 pub(super) struct Tally {
     pub(super) until: Time,
     pub(super) counts: Counts,
+    /// What the report alone needs.
+    #[serde(default)]
+    pub(super) load: Load,
 }
 
 /// One rule on one engine.

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::command::{Command, WaiverDecision, WaiverScope, waiver_id};
 use crate::domain::cut::{Cut, CutLedger};
 use crate::domain::event::EngineRef;
+use crate::domain::metric::Sample;
 use crate::domain::policy::{Amount, Rule, RuleOverride};
 use crate::domain::principal::Role;
 use rust_decimal::Decimal;
@@ -33,14 +34,14 @@ impl Records for &Bench {
         ledger: u32,
         from: u64,
         to: u64,
-        visit: &mut dyn FnMut(Sample<'_>),
+        visit: &mut dyn FnMut(Observed<'_>),
     ) -> Result<(), RecordsError> {
         if self.unreadable {
             return Err("the disk is gone".into());
         }
         let range = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
         for record in &self.ledgers[ledger as usize][range] {
-            visit(record.sample());
+            visit(Observed::Request(record.sample()));
         }
         Ok(())
     }

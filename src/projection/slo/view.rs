@@ -8,7 +8,7 @@ use super::fold;
 use super::window;
 use super::{Records, Slo, SloError, figures};
 use crate::domain::event::AlertCost;
-use crate::domain::metric::{Figures, Sample, usd};
+use crate::domain::metric::{Figures, Observed, Sample, usd};
 use crate::domain::policy::{Amount, Rule, Severity};
 use crate::domain::time::Time;
 
@@ -145,7 +145,7 @@ impl Slo {
         let last_cut = self.last_cut();
         let mut rows = Vec::with_capacity(engines.len() * Rule::ALL.len());
         for (engine, series) in engines {
-            for rule in Rule::ALL {
+            for rule in self.rules() {
                 let settings = policy.rule(rule);
                 let state = series.rules.get(&rule).cloned().unwrap_or_default();
                 let no_verdict = state.last_verdict.is_none() || state.last_verdict != last_cut;
@@ -240,17 +240,17 @@ impl Slo {
             let Some(models) = mark.attribution.get(engine) else { continue };
             let counts = |model: &str| models.get(model).is_some_and(|stacks| stacks.iter().any(|name| name == stack));
             for range in window::ranges(before, mark) {
-                fold::read(records, range, &mut |sample| {
-                    if sample.engine_hash == engine && counts(sample.model) {
-                        visit(&sample);
-                    }
+                fold::read(records, range, &mut |observed| match observed {
+                    Observed::Request(sample) if sample.engine_hash == engine && counts(sample.model) => visit(&sample),
+                    Observed::Request(_) | Observed::Scrape(_) => {}
                 })?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn oldest_kept(&self) -> Option<Time> {
+    /// The cut that the oldest figures kept begin at; none where they begin with the ledger.
+    pub fn oldest_kept(&self) -> Option<Time> {
         self.marks.front().filter(|_| self.trimmed).map(|mark| mark.instant)
     }
 }
