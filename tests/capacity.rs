@@ -5,6 +5,8 @@
 
 #[path = "capacity/server.rs"]
 mod server;
+#[path = "capacity/service.rs"]
+mod service;
 #[path = "capacity/speculation.rs"]
 mod speculation;
 mod support;
@@ -12,7 +14,6 @@ mod support;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use govledger::domain::leaf::Header;
 use govledger::domain::time::Time;
@@ -22,14 +23,11 @@ use serde_json::Value;
 
 use server::{Page, Triton, page, with_used};
 use support::node::{NOW, Node, block_on};
-use support::process::{Service, ServiceOptions, free_port, govledger};
 use support::scratch::Scratch;
-use support::wait::wait_for;
 
 const STACK: &str = "engine-qwen3";
 const ENGINE: &str = "sha256:5bd3c6e1a0f2";
 const GPU_BYTES: u64 = 85_899_345_920;
-const SOON: Duration = Duration::from_secs(20);
 
 /// A node whose clock the test moves, with a published and warm engine.
 struct Stage {
@@ -176,19 +174,19 @@ fn without_a_scrape_for_a_minute_there_is_no_verdict() {
     let mut stage = Stage::new(&scratch.join("data"), "{}");
     let triton = Triton::start();
     triton.serve(Page::Text(with_used(&page("llm-api"), GPU_BYTES)));
-    let state = |stage: &Stage| {
-        let slo = stage.node.ask(&format!("/v1/stacks/{STACK}/slo")).0;
+    let standing = |of: &Stage| {
+        let slo = of.node.ask(&format!("/v1/stacks/{STACK}/slo")).0;
         let rows = slo["slo"].as_array().unwrap();
         let row = rows.iter().find(|row| row["rule"] == "vram_headroom").unwrap();
         (row["state"].as_str().unwrap().to_owned(), row["no_verdict"] == true)
     };
     stage.scrape(&triton.url());
     stage.pass();
-    assert_eq!(state(&stage), ("pending".to_owned(), false));
+    assert_eq!(standing(&stage), ("pending".to_owned(), false));
     (0..5).for_each(|_| stage.pass());
-    assert_eq!(state(&stage), ("pending".to_owned(), false), "the scrape of 59 seconds ago is in the window");
+    assert_eq!(standing(&stage), ("pending".to_owned(), false), "the scrape of 59 seconds ago is in the window");
     stage.pass();
-    assert_eq!(state(&stage), ("pending".to_owned(), true));
+    assert_eq!(standing(&stage), ("pending".to_owned(), true));
     (0..120).for_each(|_| stage.pass());
     assert_eq!(stage.alerts("vram_headroom"), Vec::<Value>::new(), "ten minutes without a verdict fire nothing");
 }
@@ -263,88 +261,4 @@ fn the_report_says_what_the_figures_say() {
     let later = stage.node.ask(&format!("/v1/stacks/{STACK}/capacity")).0;
     assert_eq!((&later["engines"][0]["requests"], &later["servers"]["last"]), (&0.into(), &serde_json::json!([])));
     assert_eq!(later["advice"]["action"], "unknown");
-}
-
-/// The service as it is run: what it scrapes, what it refuses, and what it says of a server that is gone.
-#[test]
-fn a_service_scrapes_and_says_where_it_cannot() {
-    let scratch = Scratch::new("capacity-service");
-    let triton = Triton::start();
-    triton.serve(Page::Text(page("inflight-batcher")));
-    let port = free_port();
-    let (data, token) = (scratch.join("data"), scratch.join("token"));
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    govledger(&["--data", &text(&data), "init", "--node", "test", "--token-out", &text(&token)]).expect(0);
-    let table = format!(
-        "[[triton]]\nstack = {STACK:?}\nurl = {:?}\ninterval_seconds = 1\ntimeout_seconds = 1\nbody_bytes_max = 20000\n",
-        triton.url()
-    );
-    let config = scratch.write("config.toml", format!("open_reads = true\n{table}"));
-    let listen = format!("127.0.0.1:{port}");
-    let arguments = ["--data", &text(&data), "--config", &text(&config), "serve", "--listen", &listen];
-    let service = Service::start(ServiceOptions::new(arguments.map(str::to_owned), port));
-    let http = service.http();
-    let metric = |wanted: &str| {
-        let page = http.get("/metrics").text();
-        let line = page.lines().find(|line| line.starts_with(wanted)).map(str::to_owned);
-        line.and_then(|line| line.rsplit(' ').next().map(|value| value.parse::<f64>().unwrap()))
-    };
-    let count = |outcome: &str| {
-        metric(&format!(
-            "govledger_scrapes_total{{stack=\"{STACK}\",instance=\"{}\",outcome=\"{outcome}\"}}",
-            triton.url()
-        ))
-        .unwrap_or(0.0)
-    };
-    wait_for("two scrapes", SOON, || (count("recorded") >= 2.0).then_some(()));
-    assert_eq!(http.get("/readyz").expect(200).json()["failing_scrapes"], Value::Null);
-    let entries = http.get("/v1/entries?ledger=metrics-0&after=0").expect(200).json();
-    let first = &entries["entries"][0];
-    assert_eq!(
-        (&first["type"], &first["stack"], &first["verdict"]),
-        (&"triton.scrape".into(), &STACK.into(), &"admitted".into()),
-        "{first:#}"
-    );
-
-    let failing = |what: &str, page: Page, reason: &str| {
-        triton.serve(page);
-        let body = wait_for(what, SOON, || {
-            let ready = http.get("/readyz").expect(200).json();
-            let said = ready["failing_scrapes"][format!("{STACK} {}", triton.url())].as_str()?.to_owned();
-            said.contains(reason).then_some(ready)
-        });
-        assert_eq!(body["ready"], true, "a server that is not scraped makes nothing unready");
-        wait_for("the gauge", SOON, || (metric("govledger_scrape_up") == Some(0.0)).then_some(()));
-    };
-    failing("a status", Page::Status(503), "answers 503");
-    failing("a large page", Page::Text("x".repeat(20_001)), "larger than 20000 bytes");
-    failing("a slow page", Page::Slow, "no answer");
-    assert!(count("failed") >= 3.0);
-    assert_eq!(count("refused"), 0.0);
-    failing("no metrics", Page::Text("<html>who are you</html>".to_owned()), "wrong_type");
-    failing(
-        "a wrong value",
-        Page::Text(page("llm-api").replace("21474836480.000000", "lots")),
-        "nv_gpu_memory_used_bytes",
-    );
-    let rejected = http.get("/v1/rejected?ledger=metrics-0").expect(200).json();
-    let refusals: Vec<String> = rejected["rejected"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["refusal"]["detail"].as_str().unwrap().to_owned())
-        .collect();
-    assert!(refusals.iter().any(|detail| detail.contains("<html>who are you")), "{refusals:?}");
-    assert!(refusals.iter().any(|detail| detail.contains("`nv_gpu_memory_used_bytes` is lots")), "{refusals:?}");
-    triton.serve(Page::Text(page("llm-api")));
-    wait_for("it counts again", SOON, || (metric("govledger_scrape_up") == Some(1.0)).then_some(()));
-    assert_eq!(http.get("/readyz").expect(200).json()["failing_scrapes"], Value::Null);
-    // Nobody has published anything: the scrapes are there all the same, and the report says so.
-    let report = wait_for("a cut", SOON, || {
-        let answer = http.get(&format!("/v1/stacks/{STACK}/capacity"));
-        (answer.status == 200).then(|| answer.json()).filter(|answer| answer["servers"]["vram"]["now"] == "0.75")
-    });
-    assert_eq!(report["servers"]["last"][0]["gpu_total_bytes"], GPU_BYTES, "{report:#}");
-    let shown = govledger(&["--data", &text(&data), "capacity", STACK]).expect(0);
-    assert!(shown.stdout.contains("GPU memory free: 0.75 now"), "{}", shown.stdout);
 }

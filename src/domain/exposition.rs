@@ -155,7 +155,9 @@ fn label_value(text: &str) -> Result<(Cow<'_, str>, &str), &'static str> {
 mod tests {
     use super::*;
 
-    fn check(page: &str, expected: &[(&str, &[(&str, &str)], &str)]) {
+    type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+    fn check(page: &str, expected: &[Expected<'_>]) {
         let read: Vec<Sample<'_>> = samples(page).map(Result::unwrap).collect();
         let read: Vec<_> = read
             .iter()

@@ -52,7 +52,7 @@ enum ScrapeError {
 
 /// The event as it is recorded.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Recorded<'a> {
     event: &'static str,
     stack: &'a str,
     instance: &'a str,
@@ -114,7 +114,7 @@ async fn once(config: &ScrapeConfig, handle: &Handle) -> Result<Option<String>, 
 
 /// The event of a page.
 fn event(config: &ScrapeConfig, scraped_at: Time, page: &Page) -> Result<Vec<u8>, ScrapeError> {
-    let event = Event {
+    let event = Recorded {
         event: "triton.scrape",
         stack: &config.stack,
         instance: &config.instance(),

@@ -66,7 +66,7 @@ fn the_gate_speaks_by_status_and_header() {
     assert_eq!(strict.json()["engine_hash"], "sha256:a", "not as sure as asked for: the same shape");
     let unknown = app.read("/v1/stacks/nothing/manifest").expect(404);
     assert_eq!(unknown.header("content-type"), Some("application/problem+json"));
-    for path in ["", "/slo", "/now", "/timeline", "/manifest", "/last-good"] {
+    for path in ["", "/slo", "/capacity", "/now", "/timeline", "/manifest", "/last-good"] {
         app.read(&format!("/v1/stacks/s{path}")).expect(200);
     }
 }

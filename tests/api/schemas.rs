@@ -38,7 +38,9 @@ fn parse(name: &str, text: &str) -> Result<(), String> {
     }
     let request = |event_type: &str| Request::read(event_type, text).map(drop).map_err(|refusal| refusal.to_string());
     match name {
-        "provider-log" | "triton-perf" => metric::parse(text).map(drop).map_err(|refusal| refusal.to_string()),
+        "provider-log" | "triton-perf" | "triton-scrape" => {
+            metric::parse(text).map(drop).map_err(|refusal| refusal.to_string())
+        }
         "legacy-event" | "dsse-envelope" => read(text),
         name if name.starts_with("event-") => read(text),
         "saying-cut" => typed::<Cut>(text),
@@ -148,6 +150,7 @@ fn answers_of_the_service_fit_their_schemas() {
         ("answer-traffic", "/v1/stacks/s/traffic".to_owned()),
         ("answer-timeline", "/v1/stacks/s/timeline".to_owned()),
         ("answer-slo", "/v1/stacks/s/slo".to_owned()),
+        ("answer-capacity", "/v1/stacks/s/capacity".to_owned()),
         ("answer-now", "/v1/stacks/s/now".to_owned()),
         ("answer-alerts", "/v1/alerts".to_owned()),
         ("answer-waivers", "/v1/waivers".to_owned()),

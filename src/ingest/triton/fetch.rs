@@ -53,9 +53,12 @@ pub(super) fn page(config: &ScrapeConfig) -> Result<Page, FetchError> {
     }
     let max = config.body_bytes_max;
     let limit = u64::try_from(max).unwrap_or(u64::MAX);
-    let bytes = response.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| match error {
-        ureq::Error::BodyExceedsLimit(_) => FetchError::TooLarge { max },
-        other => FetchError::Unreachable(other.to_string()),
+    let bytes = response.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| {
+        if matches!(error, ureq::Error::BodyExceedsLimit(_)) {
+            FetchError::TooLarge { max }
+        } else {
+            FetchError::Unreachable(error.to_string())
+        }
     })?;
     // The format is UTF-8; what is not shows as a replacement character, which no metric's line holds.
     Ok(Page {

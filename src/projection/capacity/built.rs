@@ -82,7 +82,7 @@ pub(crate) fn flag<'a>(manifest: &'a serde_json::Value, name: &str) -> Option<&'
             None => None,
         }
     };
-    words.iter().enumerate().filter_map(value).last()
+    words.iter().enumerate().filter_map(value).next_back()
 }
 
 #[cfg(test)]
