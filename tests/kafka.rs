@@ -16,6 +16,8 @@ mod node;
 mod outage;
 #[path = "kafka/rotations.rs"]
 mod rotations;
+#[path = "kafka/scrapes.rs"]
+mod scrapes;
 mod support;
 #[path = "kafka/told.rs"]
 mod told;

@@ -80,6 +80,10 @@ impl Node {
         self.running.take().unwrap().stop().unwrap();
     }
 
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
     pub(crate) fn command(&self, role: Role, key: &str, request: Request) -> CommandOutcome {
         self.command_of("root", role, key, request)
     }

@@ -232,22 +232,21 @@ fn scraped(line: &str) -> Result<Scrape, Refusal> {
 
 #[test]
 fn pages_of_both_backends_are_read() {
-    let page = |name: &str| {
-        std::fs::read_to_string(format!("{}/tests/capacity/{name}.prom", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    };
-    let inflight = scraped(&scrape_line(&page("inflight-batcher"))).unwrap();
+    const INFLIGHT: &str = include_str!("../../../tests/capacity/inflight-batcher.prom");
+    const LLM_API: &str = include_str!("../../../tests/capacity/llm-api.prom");
+    let inflight = scraped(&scrape_line(INFLIGHT)).unwrap();
     assert_eq!(inflight.tightest_gpu(), Some((52_613_349_376, 85_899_345_920)));
     assert_eq!(inflight.gpus.iter().map(|gpu| gpu.utilization_ppm).collect::<Vec<_>>(), [Some(610_000), Some(580_000)]);
     let model = inflight.models.iter().find(|model| &*model.name == "tensorrt_llm").unwrap();
     assert_eq!((model.kv_used, model.kv_free, model.kv_max), (Some(1_560), Some(4_680), Some(6_240)));
     assert_eq!((model.kv_tokens_per_block, model.max_requests, model.active), (Some(32), Some(4), Some(3)));
     assert_eq!((model.queue_us, model.requests), (Some(960_000), Some(1_200)));
-    let llm_api = scraped(&scrape_line(&page("llm-api"))).unwrap();
+    let llm_api = scraped(&scrape_line(LLM_API)).unwrap();
     assert_eq!(llm_api.tightest_gpu(), Some((64_424_509_440, 85_899_345_920)));
     assert_eq!(llm_api.models[0].kv_max, None);
     assert_eq!((llm_api.models[0].executions, llm_api.models[0].inferences), (Some(400), Some(800)));
     // In a cloud event, and in a batch, it is the same.
-    let data = scrape_line(&page("llm-api"));
+    let data = scrape_line(LLM_API);
     let cloud = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"triton.scrape","data":{data}}}"#);
     assert_eq!(scraped(&cloud).unwrap(), llm_api);
     let mut batch = Batch::default();
