@@ -74,6 +74,17 @@ pub(crate) fn s3() -> Option<PathBuf> {
 }
 
 /// A Python that has the `OpenSSF`'s `model-signing`.
+/// `kubernetes-validate`.
+pub(crate) fn kubernetes() -> Option<PathBuf> {
+    let part = directory().join("kubernetes");
+    part.join("stamp").exists().then_some(part.join("bin/kubernetes-validate")).or_else(|| skip("kubernetes"))
+}
+
+/// `systemd-analyze`.
+pub(crate) fn systemd() -> Option<()> {
+    runs("systemd-analyze", "--version").then_some(()).or_else(|| skip("systemd"))
+}
+
 pub(crate) fn modelsigning() -> Option<PathBuf> {
     let part = directory().join("modelsigning");
     part.join("stamp").exists().then_some(part.join("bin/python")).or_else(|| skip("modelsigning"))
