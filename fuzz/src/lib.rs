@@ -8,7 +8,7 @@ mod meaning;
 mod segment;
 mod signed;
 
-pub use meaning::{cloud_event, config, cursor, dsse, leaf, legacy_event, provider_log};
+pub use meaning::{cloud_event, config, cursor, dsse, exposition, leaf, legacy_event, provider_log};
 pub use segment::frame;
 pub use signed::{checkpoint, note, proof, signed, tile_path};
 
@@ -16,7 +16,7 @@ pub use signed::{checkpoint, note, proof, signed, tile_path};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("note", note),
     ("checkpoint", checkpoint),
     ("proof", proof),
@@ -29,6 +29,7 @@ pub const TARGETS: [Target; 12] = [
     ("dsse", dsse),
     ("config", config),
     ("cursor", cursor),
+    ("exposition", exposition),
 ];
 
 /// The key that signs what the seeds hold.

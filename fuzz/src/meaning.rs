@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use govledger::config::Config;
+use govledger::domain::exposition;
 use govledger::domain::leaf::{self, Header, Leaf};
 use govledger::domain::legacy_signature::{self, LegacySignature, Secret};
 use govledger::domain::metric::{Batch, MetricEvent, MetricRecord, TimeFields, parse, parse_with};
@@ -233,4 +234,41 @@ pub fn cursor(data: &[u8]) {
     let path = asked.path();
     assert_eq!(Asked::parse(&path).as_ref(), Ok(&asked), "{path}");
     assert_eq!(Asked::parse(&path).map(|asked| asked.path()).ok(), Some(path));
+}
+
+/// A page of Prometheus' text format: what is read is written and read back the same, and every line is a sample, a comment,
+/// blank or a fault. As the text of a scrape it is read or refused, and never differently a second time.
+pub fn exposition(data: &[u8]) {
+    let Ok(page) = std::str::from_utf8(data) else { return };
+    let lines = page.split('\n').map(|line| line.trim_matches(['\r', ' ', '\t']));
+    let expected = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    let read: Vec<_> = exposition::samples(page).collect();
+    assert!(read.len() <= expected + page.matches('\r').count(), "no more samples than lines");
+    for sample in read.iter().flatten() {
+        let labels: Vec<String> = sample
+            .labels
+            .iter()
+            .map(|(name, value)| {
+                format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+            })
+            .collect();
+        let written = format!("{}{{{}}} {}", sample.name, labels.join(","), sample.value);
+        let mut again = exposition::samples(&written);
+        let again = again.next().expect("one line").expect("what was written is read");
+        assert_eq!((again.name, &again.labels, again.value), (sample.name, &sample.labels, sample.value), "{written}");
+    }
+    let event =
+        serde_json::json!({ "event": "triton.scrape", "stack": "s", "instance": "i", "text": page }).to_string();
+    let parsed = parse(&event);
+    assert_eq!(parsed, parse(&event), "a verdict is stable");
+    match parsed {
+        Ok(MetricEvent::Scrape(scrape)) => {
+            assert!(read.iter().all(Result::is_ok), "a page with a fault is refused");
+            if let Some((free, total)) = scrape.tightest_gpu() {
+                assert!(free <= total && total > 0);
+            }
+        }
+        Ok(other) => panic!("read as {other:?}"),
+        Err(refusal) => assert!(refusal.field.is_some(), "{refusal} names no field"),
+    }
 }

@@ -66,27 +66,27 @@ fn parse_general<'a>(body: &'a str, times: &TimeFields) -> Result<MetricEvent<'a
     if let Some(inner) = line.llm.take() {
         let fallback = times.of_wrapper(&line, body);
         let named = wire::string(line.message).and_then(|name| known(&name).map(Cow::Borrowed));
-        return event(*inner, named.as_deref(), fallback, None);
+        return event(*inner, named.as_deref(), fallback, || wire::wrapped(body));
     }
     if line.specversion.is_some() {
         let (named, fallback) = (wire::string(line.kind), clock::recorded_at(line.time)?);
         let data = line.data.ok_or_else(|| Refusal::missing("data"))?;
-        return event(wire::read(data.get())?, named.as_deref(), fallback, Some(data.get()));
+        return event(wire::read(data.get())?, named.as_deref(), fallback, || Some(data.get()));
     }
-    event(line, None, None, Some(body))
+    event(line, None, None, || Some(body))
 }
 
 fn known(name: &str) -> Option<&'static str> {
     [REQUEST, PERF, THRESHOLD, COST, SCRAPE].into_iter().find(|&known| known == name)
 }
 
-/// Tells the kinds apart: by name where there is one, else by what only that kind has. `text` is the line's own, where it does
-/// not stand in a logger's record, in which no scrape comes.
-fn event<'a>(
+/// Tells the kinds apart: by name where there is one, else by what only that kind has. `text` is the line's own, without what
+/// stands around it.
+fn event<'a, 't>(
     line: Line<'a>,
     named: Option<&str>,
     fallback: Option<Time>,
-    text: Option<&str>,
+    text: impl FnOnce() -> Option<&'t str>,
 ) -> Result<MetricEvent<'a>, Refusal> {
     let recorded_at = clock::recorded_at(line.recorded_at)?.or(fallback);
     let name = line.event.as_ref().map(|event| event.0.as_ref()).or(named);
@@ -103,9 +103,7 @@ fn event<'a>(
     match kind {
         REQUEST => record::request(line, recorded_at).map(MetricEvent::Request),
         SCRAPE => {
-            let text =
-                text.ok_or_else(|| Refusal::new(Code::WrongKind, "event".to_owned(), "a scrape in a logger's record"))?;
-            let mut scrape = scrape::scrape(text)?;
+            let mut scrape = scrape::scrape(text().unwrap_or_default())?;
             scrape.scraped_at = scrape.scraped_at.or(recorded_at);
             Ok(MetricEvent::Scrape(Box::new(scrape)))
         }

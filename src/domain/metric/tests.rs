@@ -249,6 +249,7 @@ fn pages_of_both_backends_are_read() {
     let data = scrape_line(LLM_API);
     let cloud = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"triton.scrape","data":{data}}}"#);
     assert_eq!(scraped(&cloud).unwrap(), llm_api);
+    assert_eq!(scraped(&format!(r#"{{"llm":{data},"message":"m"}}"#)).unwrap(), llm_api);
     let mut batch = Batch::default();
     batch.push_line("{}").unwrap_err();
     assert_eq!(batch.push_line(&data), Ok(Kind::Scrape));

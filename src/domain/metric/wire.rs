@@ -220,6 +220,16 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Refusal> 
     serde_json::from_str(body).map_err(|error| Refusal::from_json(&error, body))
 }
 
+/// The text of what a logger's record holds under `llm`.
+pub(super) fn wrapped(body: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Wrapped<'a> {
+        #[serde(borrow)]
+        llm: &'a RawValue,
+    }
+    serde_json::from_str::<Wrapped<'_>>(body).ok().map(|wrapped| wrapped.llm.get())
+}
+
 /// The string inside a raw value; `None` where it is no string.
 pub(super) fn string(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     let text = raw?.get();
