@@ -35,7 +35,7 @@ pub use handle::{CommandOutcome, Handle, ProduceError, Produced, Producer, Queue
 pub use metrics::{MetricsChunk, MetricsState, Prepare, judge};
 pub use own::ACCESS;
 pub use past::{fold_to, size_at};
-pub use run::{Options, Running, start};
+pub use run::{ByHand, Options, Running, by_hand, start};
 pub use sayings::{Saying, command_event};
 pub use sealing::{Sealers, Sealing, SealingFigures};
 pub use shared::{BatchFigures, PastView, ScrapeFigures, Shared, Status};

@@ -55,6 +55,16 @@ pub fn next_instant(last: Time, active_until: Time) -> Time {
     if next <= active_until.plus_seconds(QUIET_AFTER_SECONDS) { next } else { next.ceil_to_seconds(QUIET_CUT_SECONDS) }
 }
 
+/// The latest instant not after `now` at which a cut is due, whatever was left out before it.
+pub fn latest_instant(now: Time, active_until: Time) -> Time {
+    let latest = now.floor_to_seconds(CUT_SECONDS);
+    if latest <= active_until.plus_seconds(QUIET_AFTER_SECONDS) {
+        latest
+    } else {
+        now.floor_to_seconds(QUIET_CUT_SECONDS)
+    }
+}
+
 /// Serde of a [`ledger::Hash`] as base64 text.
 pub mod hash_text {
     use ledger::Hash;
@@ -83,5 +93,8 @@ mod tests {
         assert_eq!(next_instant(at(1190), at(0)), at(1200));
         assert_eq!(next_instant(at(1200), at(0)), at(1260));
         assert_eq!(next_instant(at(1260), at(1255)), at(1270));
+        assert_eq!(latest_instant(at(1209), at(0)), at(1200));
+        assert_eq!(latest_instant(at(1219), at(0)), at(1200));
+        assert_eq!(latest_instant(at(1259), at(100)), at(1250));
     }
 }

@@ -12,6 +12,7 @@ mod block;
 mod checks;
 mod client;
 mod config;
+mod cursor;
 mod cuts;
 mod error;
 mod intake;
@@ -20,13 +21,16 @@ mod progress;
 mod record;
 mod source;
 mod speaker;
+mod speech;
 
 /// The intake's decisions without its client and threads: what the service runs, and what a simulation of it can run.
 pub mod decisions {
     pub use super::checks::Stamp;
+    pub use super::cursor::Cursor;
     pub use super::cuts::{Draft, Sizes};
     pub use super::progress::{End, Partitions, Progress};
     pub use super::source::{Found, is_same, judge};
+    pub use super::speech::Speech;
 }
 
 use std::sync::atomic::{AtomicBool, Ordering};

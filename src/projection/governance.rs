@@ -7,6 +7,7 @@
 
 mod decide;
 mod people;
+mod reports;
 mod signatures;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::reports::ReportTimes;
 use super::alerts::Alerts;
 use super::backups::{Backups, RecordedBackup};
 use super::ids::{Claim, IdIndex};
@@ -145,6 +147,8 @@ pub struct Governance {
     pub evaluated_through: Option<Time>,
     /// The last report of the stack: its entry's time. Cuts and other sayings do not count.
     pub last_report: Time,
+    /// The reports around the last cut.
+    pub reports: ReportTimes,
     /// Admitted, duplicate and refused entries.
     pub counts: Counts,
     /// Duplicates, with the position of the first.
@@ -303,6 +307,7 @@ impl Governance {
         );
         if is_report {
             self.last_report = time;
+            self.reports.see(time, self.last_cut.as_ref().map(|cut| cut.instant));
         }
         self.stacks.apply(position, time, about.stack.as_deref(), event);
         self.incidents.observe(position, time, about.stack.as_deref(), event, &self.timeline);
@@ -311,6 +316,7 @@ impl Governance {
                 if cut.missing.is_empty() {
                     self.evaluated_through = Some(cut.instant);
                 }
+                self.reports.cut(cut.instant);
                 self.last_cut = Some(cut.clone());
             }
             Event::Alert(alert) => self.alerts.apply(position, alert),

@@ -19,7 +19,7 @@ use super::metrics::MetricsChunk;
 use super::sayings::Saying;
 use super::shared::Shared;
 use crate::clock::{Clock, monotonic};
-use crate::domain::cut::{CUT_SECONDS, next_instant};
+use crate::domain::cut::{latest_instant, next_instant};
 use crate::domain::event::FileRegistered;
 use crate::domain::policy::Policy;
 use crate::domain::time::{MICROS_PER_SECOND, Time};
@@ -97,8 +97,27 @@ impl std::fmt::Debug for Message {
     }
 }
 
+/// A writer that its owner turns, one batch at a time, in the place of the thread.
+#[derive(Debug)]
+pub struct ByHand {
+    writer: Writer,
+    receiver: Receiver<Message>,
+}
+
 /// Starts the writer's thread.
-pub fn start(mut core: Core, options: Options) -> Result<Running, SequencerError> {
+pub fn start(core: Core, options: Options) -> Result<Running, SequencerError> {
+    let (mut running, by_hand) = by_hand(core, options)?;
+    let ByHand { writer, receiver } = by_hand;
+    let thread = std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || writer.run(&receiver))
+        .map_err(|source| SequencerError::Io { path: "writer thread".into(), source })?;
+    running.thread = Some(thread);
+    Ok(running)
+}
+
+/// The writer without its thread: for lives that are played step by step.
+pub fn by_hand(mut core: Core, options: Options) -> Result<(Running, ByHand), SequencerError> {
     if core.is_embedded() {
         core.say_unsaid()?;
         if let Some(saying) = options.policy.as_ref().map(|policy| core.policy_saying(policy)).transpose()?.flatten() {
@@ -108,12 +127,29 @@ pub fn start(mut core: Core, options: Options) -> Result<Running, SequencerError
     }
     let (queue, receiver) = sync_channel(QUEUE_MESSAGES_MAX);
     let shared = core.shared();
-    let writer = Writer { next_cut: None, backfilling_until: None, core, options, shared: Arc::clone(&shared) };
-    let thread = std::thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || writer.run(&receiver))
-        .map_err(|source| SequencerError::Io { path: "writer thread".into(), source })?;
-    Ok(Running { queue, thread: Some(thread), shared })
+    let writer =
+        Writer { next_cut: None, backfilling_until: None, held: None, core, options, shared: Arc::clone(&shared) };
+    Ok((Running { queue, thread: None, shared }, ByHand { writer, receiver }))
+}
+
+impl ByHand {
+    /// What the thread does between two looks at the clock: makes the cuts that are due, takes what is queued, answers. An
+    /// error is the end, as it is of the thread.
+    pub fn turn(&mut self) -> Result<(), SequencerError> {
+        let result = self.writer.turn(&self.receiver, Duration::ZERO).map(|_| ());
+        ended(&result);
+        result
+    }
+
+    /// The core, to look at.
+    pub const fn core(&self) -> &Core {
+        &self.writer.core
+    }
+
+    /// Keeps a snapshot, as the thread does at its end.
+    pub fn snapshot(&mut self) -> Result<(), SequencerError> {
+        self.writer.core.snapshot()
+    }
 }
 
 impl Running {
@@ -134,12 +170,15 @@ impl Running {
     }
 }
 
+#[derive(Debug)]
 struct Writer {
     core: Core,
     options: Options,
     shared: Arc<Shared>,
     next_cut: Option<Time>,
     backfilling_until: Option<Time>,
+    /// Taken from the queue, and left for the next turn.
+    held: Option<Message>,
 }
 
 /// A chunk, and who waits for its positions.
@@ -168,15 +207,20 @@ impl Drop for StoppedByPanic {
     }
 }
 
+/// Tells whoever runs the service that the writer has stopped. Readers know by then.
+fn ended<T>(result: &Result<T, SequencerError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "writer.stopped: restart the service to recover");
+    }
+}
+
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) -> Result<(), Arc<SequencerError>> {
         let mut unless_foreseen = StoppedByPanic(Some(Arc::clone(&self.shared)));
-        let result = self.serve(receiver).map_err(Arc::new);
-        if let Err(error) = &result {
-            tracing::error!(%error, "writer.stopped: restart the service to recover");
-        }
+        let result = self.serve(receiver);
+        ended(&result);
         unless_foreseen.0 = None;
-        result
+        result.map_err(Arc::new)
     }
 
     /// An error stops the writer. Readers are told before whoever waits for an answer is told, or finds that there will be
@@ -189,36 +233,37 @@ impl Writer {
     }
 
     fn serve(&mut self, receiver: &Receiver<Message>) -> Result<(), SequencerError> {
-        let mut held = None;
-        loop {
-            let due = self.cuts_due();
-            self.stopping(due)?;
-            let first = match held.take().map_or_else(|| receiver.recv_timeout(self.sleep()), Ok) {
-                Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return self.last_snapshot(),
-            };
-            let mut batch = Batch::default();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match self.sort(message, &mut batch) {
-                    Some(other) => {
-                        held = Some(other);
-                        break;
-                    }
-                    None if batch.bytes >= BATCH_BYTES_MAX || batch.messages >= BATCH_MESSAGES_MAX => break,
-                    None => next = receiver.try_recv().ok(),
+        while self.turn(receiver, TICK)? {}
+        self.last_snapshot()
+    }
+
+    /// One batch, or one message that is none; waits for it `wait` at the most. False: stop.
+    fn turn(&mut self, receiver: &Receiver<Message>, wait: Duration) -> Result<bool, SequencerError> {
+        let due = self.cuts_due();
+        self.stopping(due)?;
+        let wait = wait.min(self.sleep());
+        let first = match self.held.take().map_or_else(|| receiver.recv_timeout(wait), Ok) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        };
+        let mut batch = Batch::default();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match self.sort(message, &mut batch) {
+                Some(other) => {
+                    self.held = Some(other);
+                    break;
                 }
-            }
-            self.commit(batch)?;
-            // A message that is no plain append waits until those before it are durable.
-            if let Some(message) =
-                held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }))
-                && self.handle(message)?
-            {
-                return self.last_snapshot();
+                None if batch.bytes >= BATCH_BYTES_MAX || batch.messages >= BATCH_MESSAGES_MAX => break,
+                None => next = receiver.try_recv().ok(),
             }
         }
+        self.commit(batch)?;
+        // A message that is no plain append waits until those before it are durable.
+        let other =
+            self.held.take_if(|message| !matches!(message.body, Body::Governance { .. } | Body::Metrics { .. }));
+        other.map_or(Ok(true), |message| Ok(!self.handle(message)?))
     }
 
     fn last_snapshot(&mut self) -> Result<(), SequencerError> {
@@ -378,7 +423,7 @@ impl Writer {
             self.next_cut.unwrap_or_else(|| last.map_or(soonest, |last| soonest.max(next_instant(last, active))));
         while next < now {
             if now.micros_since(next) > LATE_CUT_SECONDS * MICROS_PER_SECOND {
-                next = now.floor_to_seconds(CUT_SECONDS);
+                next = latest_instant(now, active);
             }
             self.core.make_cut(next)?;
             next = next_instant(next, active);

@@ -6,21 +6,23 @@ use govledger::clock::Clock;
 use govledger::domain::command::{
     Command, EngineJudgement, HoleConfirm, PrincipalEnroll, Request, WaiverDecision, WaiverScope, command_id,
 };
+use govledger::domain::cut::Cut;
 use govledger::domain::envelope;
-use govledger::domain::event::Event;
-use govledger::domain::policy::{Policy, Rule, RuleOverride};
+use govledger::domain::leaf;
+use govledger::domain::policy::Rule;
 use govledger::domain::principal::Role;
 use govledger::domain::settings::SourceSettings;
 use govledger::domain::time::Time;
-use govledger::domain::{leaf, report};
 use govledger::ingest::kafka::decisions::Stamp;
-use govledger::projection::governance::Verdict;
-use govledger::sequencer::{DataDir, InitOptions, command_event};
+use govledger::sequencer::{DataDir, InitOptions, Saying, command_event};
 
+use crate::{Counts, quick_policy, scratch};
+
+use super::facts::Facts;
 use super::model::{Broker, Partition, Random};
-use super::node::{Node, id_of};
+use super::node::Node;
 
-const START: i64 = 1_790_000_000;
+pub(crate) const START: i64 = 1_790_000_000;
 
 struct Life {
     random: Random,
@@ -30,14 +32,18 @@ struct Life {
     node: Node,
     follower: Node,
     commands: Vec<(String, Role, String, Request)>,
+    /// Before its end there is one silence of more than twenty minutes, so that cuts thin out.
+    silent_at: Option<u64>,
 }
 
-/// Lives one life; the number of cuts and alerts in it.
-pub(crate) fn live(seed: u64) -> (u64, u64) {
-    let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") };
-    let scratch = tempfile::Builder::new().prefix("govledger-sim-").tempdir_in(base).unwrap();
+/// Lives one life; what there was in it.
+pub(crate) fn live(seed: u64) -> Counts {
+    let scratch = scratch();
     let mut life = Life::begin(seed, scratch.path());
-    for _ in 0..60 + life.random.below(60) {
+    for step in 0..24 + life.random.below(32) {
+        if life.silent_at == Some(step) {
+            life.silence();
+        }
         life.step();
     }
     life.end()
@@ -64,12 +70,11 @@ impl Life {
         let follower = Node::new(&root.join("b"), clock.clone(), stamp);
         let mut broker = Broker::default();
         broker.metrics.resize_with(1 + usize::try_from(random.below(2)).unwrap(), Partition::default);
-        let quick = RuleOverride { for_s: Some(10), keep_firing_for_s: Some(10), ..RuleOverride::default() };
-        let rules = [(Rule::LatencyP95, quick)].into();
-        let policy = Policy { revision: 1, min_samples: 1, rules, ..Policy::default() };
+        let policy = quick_policy();
         let sealed = node.core().policy_sealed(&policy).unwrap().unwrap();
         broker.governance.append(start, sealed.into_bytes());
-        let mut life = Self { random, broker, clock, stamp, node, follower, commands: Vec::new() };
+        let silent_at = random.one_in(8).then(|| random.below(24));
+        let mut life = Self { random, broker, clock, stamp, node, follower, commands: Vec::new(), silent_at };
         for (name, role) in [("fin", Role::Finance), ("call", Role::Oncall)] {
             let token_sha256 = envelope::hex(&[name.as_bytes()[0]; 32]);
             life.ask(
@@ -90,6 +95,22 @@ impl Life {
         self.clock.now()
     }
 
+    /// Nothing comes, and the node goes on: its cuts thin out. Or it was down, and makes up for it.
+    fn silence(&mut self) {
+        let minutes = 21 + self.random.upto(6);
+        let is_down = self.random.one_in(3);
+        for quarter in 1..=minutes * 4 {
+            self.clock.set(self.now().plus_seconds(15));
+            self.broker.deliver_late(self.now());
+            if !is_down || quarter == minutes * 4 {
+                self.retry_commands();
+                for _ in 0..3 {
+                    self.settle();
+                }
+            }
+        }
+    }
+
     fn ask(&mut self, principal: &str, role: Role, request: Request) {
         let key = format!("key-{}", self.commands.len());
         self.commands.push((principal.into(), role, key, request));
@@ -97,7 +118,7 @@ impl Life {
 
     /// Time goes on, something happens or fails, the nodes do their parts.
     fn step(&mut self) {
-        let half_seconds = 1 + i64::try_from(self.random.below(8)).unwrap();
+        let half_seconds = 1 + self.random.upto(8);
         self.clock.set(Time::from_micros(self.now().micros() + half_seconds * 500_000));
         self.broker.deliver_late(self.now());
         self.traffic();
@@ -105,7 +126,7 @@ impl Life {
         self.governance_traffic();
         self.retry_commands();
         self.work();
-        if self.random.one_in(8) {
+        if self.random.one_in(24) {
             self.node.check(&self.broker);
         }
     }
@@ -119,7 +140,14 @@ impl Life {
                 let cost = if self.random.one_in(10) { "0.5" } else { "0.01" };
                 let body =
                     format!(r#"{{"model":"m","engine_hash":"{engine}","duration_ms":{duration},"cost_usd":{cost}}}"#);
+                // Whoever was not told that it is there produces it again.
+                if self.random.one_in(12) {
+                    partition.append(now, body.clone().into_bytes());
+                }
                 partition.append(now, body.into_bytes());
+            }
+            if self.random.one_in(12) {
+                partition.write(now, None);
             }
         }
     }
@@ -130,7 +158,9 @@ impl Life {
         match self.random.below(24) {
             0 => self.broker.metrics[number].unreachable ^= true,
             1 => {
-                self.broker.metrics[number].skew_ms = 500 * i64::try_from(self.random.below(4)).unwrap() - 1_500;
+                // A new leader, whose clock is behind; seldom by far.
+                let far = if self.random.one_in(4) { 60_000 } else { 0 };
+                self.broker.metrics[number].skew_ms = 500 * self.random.upto(4) - 1_500 - far;
             }
             2 if count < 3 => self.broker.metrics.push(Partition::default()),
             3 => {
@@ -138,15 +168,36 @@ impl Life {
                 self.node.crash(true);
             }
             4 => self.hole(number),
-            5 => self.clock.set(self.now().plus_seconds(i64::try_from(self.random.below(300)).unwrap())),
+            5 => self.clock.set(self.now().plus_seconds(self.random.upto(200))),
             6 => self.node.snapshot(),
             7 | 8 => self.node.crash(self.random.one_in(2)),
             9..=12 => {
-                let left = i64::try_from(self.random.below(12)).unwrap();
+                let left = self.random.upto(12);
                 self.node.disk.fail_after(left, self.random.one_in(2));
             }
+            13 => self.broker.governance.unreachable ^= true,
+            14 => {
+                let behind = [0, 1_000, 40_000, 90_000][usize::try_from(self.random.below(4)).unwrap()];
+                self.broker.governance.skew_ms = -behind;
+            }
+            15 => self.wrong_cut(),
             _ => {}
         }
+    }
+
+    /// A cut that must not count: before the last, far ahead of its entry's time, or not on the grid.
+    fn wrong_cut(&mut self) {
+        let now = self.now();
+        let last = self.node.core().shared().governance().last_cut.clone();
+        let ahead = now.ceil_to_seconds(10).plus_seconds(70 + 10 * self.random.upto(100));
+        let instant = match (self.random.below(3), last) {
+            (0, Some(last)) => last.instant.plus_seconds(-10 * self.random.upto(3)),
+            (1, _) => now.floor_to_seconds(10).plus_seconds(3),
+            _ => ahead,
+        };
+        let cut = Cut { instant, ledgers: Vec::new(), missing: Vec::new() };
+        let sealed = Saying::cut(&cut).seal(&self.node.core().data_dir().node_key().unwrap()).unwrap();
+        self.broker.governance.append(now, sealed.into_bytes());
     }
 
     /// Records expire before anyone read them. Both nodes stand at the same offset, or their trees would rightly differ.
@@ -170,8 +221,12 @@ impl Life {
         let now = self.now();
         let engine = if self.random.one_in(2) { "e1" } else { "e2" };
         let governance = self.node.core().shared().governance().waivers.clone();
-        let rule = if self.random.one_in(2) { Rule::LatencyP95 } else { Rule::CostPerRequest };
-        let expires = now.plus_seconds(20 + i64::try_from(self.random.below(60)).unwrap());
+        let (rule, cap_usd) = if self.random.one_in(2) {
+            (Rule::LatencyP95, None)
+        } else {
+            (Rule::CostPerRequest, Some((1 + self.random.upto(3)).into()))
+        };
+        let expires = now.plus_seconds(20 + self.random.upto(60));
         match self.random.below(10) {
             0 => {
                 let kind = ["llm_engine_published", "llm_warmup_completed", "llm_rollback_completed"]
@@ -181,7 +236,10 @@ impl Life {
                 );
                 self.broker.produce(now, body.as_bytes(), &mut self.random);
             }
-            1 => self.ask("call", Role::Oncall, Request::WaiverRequest(WaiverScope::new(rule, "s", "j", "m", expires))),
+            1 => {
+                let scope = WaiverScope { cap_usd, ..WaiverScope::new(rule, "s", "j", "m", expires) };
+                self.ask("call", Role::Oncall, Request::WaiverRequest(scope));
+            }
             2 | 3 => {
                 let all = governance.oldest_first();
                 let Some((id, waiver)) = all.last() else { return };
@@ -251,21 +309,23 @@ impl Life {
                 self.follower.read_metrics(ledger, &self.broker.metrics[number], 7 * max);
             }
         }
-        self.node.read_governance(&self.broker.governance, max * 2);
-        self.node.speak(&mut self.broker, &mut self.random);
+        for _ in 0..1 + self.random.below(4) {
+            self.node.read_governance(&self.broker.governance, max * 2);
+            self.node.speak(&mut self.broker, &mut self.random);
+        }
         if self.random.one_in(3) {
             self.follower.read_governance(&self.broker.governance, max);
         }
     }
 
     /// Everything is well again, and goes on until nothing is left to say.
-    fn end(&mut self) -> (u64, u64) {
-        for partition in &mut self.broker.metrics {
-            (partition.unreachable, partition.recreated) = (false, false);
+    fn end(&mut self) -> Counts {
+        for partition in self.broker.metrics.iter_mut().chain([&mut self.broker.governance]) {
+            (partition.unreachable, partition.recreated, partition.skew_ms) = (false, false, 0);
         }
         self.node.crash(true);
-        for _ in 0..90 {
-            self.clock.set(self.now().plus_seconds(1));
+        for _ in 0..30 {
+            self.clock.set(self.now().plus_seconds(3));
             self.broker.deliver_late(self.now());
             self.governance_holes();
             self.retry_commands();
@@ -275,16 +335,23 @@ impl Life {
         let mut turns = 0;
         loop {
             self.settle();
-            if self.node.core().unsaid().unwrap().is_empty() {
+            if self.node.core().unsaid().unwrap().is_empty() && self.are_commands_known() {
                 break;
             }
             assert!(turns < 1_000, "something is never said");
             turns += 1;
             self.clock.set(self.now().plus_seconds(6));
+            self.retry_commands();
         }
         self.node.check(&self.broker);
         self.follower.check(&self.broker);
         self.compare()
+    }
+
+    fn are_commands_known(&self) -> bool {
+        let shared = self.node.core().shared();
+        let governance = shared.governance();
+        self.commands.iter().all(|(principal, _, key, _)| governance.commands.contains_key(&command_id(principal, key)))
     }
 
     fn governance_holes(&mut self) {
@@ -304,12 +371,14 @@ impl Life {
         self.node.read_governance(&self.broker.governance, 64);
         self.node.speak(&mut self.broker, &mut self.random);
         self.node.read_governance(&self.broker.governance, 64);
-        while self.follower.core().shared().governance().size < self.node.core().shared().governance().size {
+        while !self.broker.governance.unreachable
+            && self.follower.core().shared().governance().size < self.node.core().shared().governance().size
+        {
             self.follower.read_governance(&self.broker.governance, 1);
         }
     }
 
-    fn compare(&self) -> (u64, u64) {
+    fn compare(&self) -> Counts {
         let (here, there) = (self.node.core().shared(), self.follower.core().shared());
         let (ours, theirs) = (here.readers(), there.readers());
         assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
@@ -317,60 +386,26 @@ impl Life {
             assert_eq!((reader.size(), reader.root()), (theirs[name].size(), theirs[name].root()), "{name}");
         }
         assert_eq!(self.follower.core().unsaid().unwrap(), Vec::<String>::new(), "nothing is left to say");
-        let governance = here.governance();
-        for (principal, _, key, _) in &self.commands {
-            assert!(governance.commands.contains_key(&command_id(principal, key)), "a command was lost");
-        }
-        let (cuts, said) = Self::in_effect(&ours["governance"], &governance);
-
+        assert!(self.are_commands_known(), "a command was lost");
+        let mut facts = Facts::default();
+        facts.follow(&ours["governance"], &here.governance());
         let text = |all: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
             all.values().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
         };
-        assert_eq!(text(&self.node.derived), text(&said), "what the node derived is what was said");
+        assert_eq!(text(&self.node.derived), text(&facts.said), "what the node derived is what was said");
         // What a deferred cut brings to light may be settled in the same call, unseen; that it was derived is shown by the
         // absence of integrity alarms.
         for (id, payload) in &self.follower.derived {
-            assert_eq!(Some(payload), said.get(id), "another schedule derives the same");
+            assert_eq!(Some(payload), facts.said.get(id), "another schedule derives the same");
         }
+        facts.check_waivers();
+        let cuts: Vec<Cut> = facts.cuts.iter().map(|(_, cut)| cut.clone()).collect();
         self.check_cuts(&cuts);
-        (cuts.len() as u64, said.len() as u64)
-    }
-
-    /// The cuts in effect, and what else was said, by id.
-    fn in_effect(
-        reader: &ledger::Reader,
-        governance: &govledger::projection::governance::Governance,
-    ) -> (Vec<govledger::domain::cut::Cut>, BTreeMap<String, Vec<u8>>) {
-        let (mut cuts, mut said) = (Vec::new(), BTreeMap::new());
-        for entry in reader.entries(1..reader.size()) {
-            let (position, entry) = entry.unwrap();
-            if governance.verdict_at(position) != Verdict::Admitted {
-                continue;
-            }
-            let leaf = leaf::split(&entry).unwrap();
-            let event = report::read(&leaf).unwrap().event;
-            if matches!(
-                event,
-                Event::Alert(_)
-                    | Event::EngineProven(_)
-                    | Event::WaiverSpend(_)
-                    | Event::WaiverExhausted(_)
-                    | Event::WaiverExpiring(_)
-                    | Event::WaiverExpired { .. }
-                    | Event::IncidentSnapshot(_)
-                    | Event::IncidentImpact(_)
-            ) {
-                let payload = envelope::open(std::str::from_utf8(leaf.body).unwrap()).unwrap().payload;
-                assert_eq!(said.insert(id_of(&payload), payload), None, "said twice");
-            } else if let Event::Cut(cut) = event {
-                cuts.push(cut);
-            }
-        }
-        (cuts, said)
+        Counts::of(&facts)
     }
 
     /// Each size is the one that the rule of its topic gives at the instant.
-    fn check_cuts(&self, cuts: &[govledger::domain::cut::Cut]) {
+    fn check_cuts(&self, cuts: &[Cut]) {
         let shared = self.node.core().shared();
         let mut floors: BTreeMap<u32, u64> = BTreeMap::new();
         for cut in cuts {

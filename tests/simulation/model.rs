@@ -15,6 +15,11 @@ impl Random {
         (mixed ^ (mixed >> 31)) % bound
     }
 
+    /// The same, for seconds and sums.
+    pub(crate) fn upto(&mut self, bound: i64) -> i64 {
+        i64::try_from(self.below(bound.unsigned_abs())).unwrap()
+    }
+
     pub(crate) fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }
@@ -26,7 +31,8 @@ pub(crate) struct Record {
     pub(crate) stamp: Time,
     /// When it was really appended.
     pub(crate) at: Time,
-    pub(crate) body: Vec<u8>,
+    /// None: a control record, such as a transaction marker, which no consumer is given.
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,18 +42,27 @@ pub(crate) struct Partition {
     /// The leader's clock against the true one, milliseconds.
     pub(crate) skew_ms: i64,
     pub(crate) unreachable: bool,
-    /// The topic was made anew: whoever looks finds other records under the same offsets.
+    /// The topic was made anew: whoever looks finds other records under the same offsets, and perhaps fewer.
     pub(crate) recreated: bool,
 }
 
 impl Partition {
     pub(crate) fn append(&mut self, now: Time, body: Vec<u8>) {
+        self.write(now, Some(body));
+    }
+
+    pub(crate) fn write(&mut self, now: Time, body: Option<Vec<u8>>) {
         let stamp = Time::from_micros(now.micros() + self.skew_ms * 1_000);
         self.log.push(Record { stamp, at: now, body });
     }
 
     pub(crate) fn end(&self) -> u64 {
         self.log.len() as u64
+    }
+
+    /// The end that whoever looks is told.
+    pub(crate) fn shown_end(&self) -> u64 {
+        if self.recreated && self.log.len() % 2 == 1 { self.end() / 2 } else { self.end() }
     }
 }
 
@@ -60,19 +75,26 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// A produce to the governance topic: done, done twice, reported failed and done later, or not done.
-    pub(crate) fn produce(&mut self, now: Time, body: &[u8], random: &mut Random) {
+    /// A produce to the governance topic: done, done twice, reported failed and done later, or failed. True: confirmed.
+    pub(crate) fn produce(&mut self, now: Time, body: &[u8], random: &mut Random) -> bool {
+        if self.governance.unreachable {
+            return false;
+        }
         match random.below(12) {
             0 => {
                 self.governance.append(now, body.to_vec());
                 self.governance.append(now, body.to_vec());
+                true
             }
             1 => {
-                let seconds = i64::try_from(random.below(40)).unwrap();
-                self.late.push((now.plus_seconds(seconds), body.to_vec()));
+                self.late.push((now.plus_seconds(random.upto(40)), body.to_vec()));
+                false
             }
-            2 => {}
-            _ => self.governance.append(now, body.to_vec()),
+            2 => false,
+            _ => {
+                self.governance.append(now, body.to_vec());
+                true
+            }
         }
     }
 

@@ -1,20 +1,26 @@
-//! A node over the model: the real core, source check, progress and cut sizes; only the client is the model.
+//! A node over the model: the real core, source check, cursor, progress, cut sizes and speech; only client and clock are the
+//! model's.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use govledger::clock::Clock;
+use govledger::domain::cut::Cut;
 use govledger::domain::envelope;
 use govledger::domain::leaf::Header;
 use govledger::domain::metric::TimeFields;
 use govledger::domain::time::Time;
-use govledger::ingest::kafka::decisions::{Draft, End, Found, Partitions, Progress, Sizes, Stamp, is_same, judge};
-use govledger::sequencer::{Core, DataDir, Incoming, MetricsChunk, Prepare, Saying, fold_to};
+use govledger::ingest::kafka::decisions::{
+    Cursor, End, Found, Partitions, Progress, Sizes, Speech, Stamp, is_same, judge,
+};
+use govledger::sequencer::{Core, DataDir, Incoming, MetricsChunk, Prepare, fold_to, metrics_number};
 use ledger::EntrySource;
 
 use super::disk::FailingDisk;
+use super::facts::{Facts, id_of};
 use super::model::{Broker, Partition, Random};
+use super::spacing::Spacing;
 
 pub(crate) struct Node {
     pub(crate) root: PathBuf,
@@ -23,11 +29,14 @@ pub(crate) struct Node {
     clock: Clock,
     stamp: Stamp,
     partitions: Partitions,
-    /// Where each opened partition is read on, and the hole before; governance is number -1.
-    open: BTreeMap<i64, (u64, Option<(u64, u64)>)>,
-    draft: Option<Draft>,
-    under_way: Option<(Time, String, Time)>,
-    said: BTreeMap<String, Time>,
+    /// Where each opened partition is read on; governance is number -1.
+    open: BTreeMap<i64, Cursor>,
+    speech: Speech,
+    /// The governance topic: what was read, and its end as it was found at start.
+    governance: Progress,
+    governance_end: Option<u64>,
+    pub(crate) facts: Facts,
+    spacing: Spacing,
     /// Everything this node ever derived, by id: the payload.
     pub(crate) derived: BTreeMap<String, Vec<u8>>,
     pub(crate) holes: BTreeMap<u32, (u64, u64)>,
@@ -39,13 +48,15 @@ impl Node {
             root: root.to_owned(),
             core: None,
             disk: FailingDisk::new(),
+            governance: Progress::new(clock.clone()),
             clock,
             stamp,
             partitions: Partitions::default(),
             open: BTreeMap::new(),
-            draft: None,
-            under_way: None,
-            said: BTreeMap::new(),
+            speech: Speech::default(),
+            governance_end: None,
+            facts: Facts::default(),
+            spacing: Spacing::default(),
             derived: BTreeMap::new(),
             holes: BTreeMap::new(),
         };
@@ -68,8 +79,9 @@ impl Node {
         self.core = Some(Core::open(data_dir, TimeFields::default()).unwrap());
         self.partitions = Partitions::default();
         self.open.clear();
-        self.said.clear();
-        (self.draft, self.under_way) = (None, None);
+        self.speech = Speech::default();
+        (self.governance, self.governance_end) = (Progress::new(self.clock.clone()), None);
+        self.spacing.restart();
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -78,7 +90,7 @@ impl Node {
 
     /// The next offset of a partition, where it is open.
     pub(crate) fn next(&self, number: u32) -> Option<u64> {
-        self.open.get(&i64::from(number)).map(|(next, _)| *next)
+        self.open.get(&i64::from(number)).map(Cursor::next)
     }
 
     pub(crate) fn snapshot(&mut self) {
@@ -107,17 +119,17 @@ impl Node {
         let last = last.map(|offset| (offset, reader.entry(reader.size() - 1).unwrap()));
         let confirmed = shared.governance().holes.get(&name).cloned().unwrap_or_default();
         let had_last = last.is_some();
-        let found = judge((source.low, source.end()), last, &confirmed, |offset, entry| {
+        let found = judge((source.low, source.shown_end()), last, &confirmed, |offset, entry| {
             let record = &source.log[usize::try_from(offset).unwrap()];
             let header = Header { offset: Some(offset), ..Header::at(record.stamp) };
-            let body = if source.recreated { b"{}".to_vec() } else { record.body.clone() };
+            let body = if source.recreated { b"{}".to_vec() } else { record.body.clone().unwrap() };
             Ok::<_, Infallible>((!is_same(entry, &header, &body)).then(|| "made anew".to_owned()))
         })
         .unwrap();
         match found {
             Found::Ready { next, hole } => {
                 assert!(!(source.recreated && had_last && source.low < next), "another topic was taken for the source");
-                self.open.insert(number, (next, hole));
+                self.open.insert(number, Cursor::at(next, hole));
             }
             Found::Hole { from, to } => {
                 self.holes.insert(u32::try_from(number).unwrap(), (from, to));
@@ -128,25 +140,27 @@ impl Node {
     }
 
     pub(crate) fn read_governance(&mut self, source: &Partition, max: usize) {
-        if !self.ready(-1, source) {
+        if source.unreachable || !self.ready(-1, source) {
             return;
         }
-        let (next, _) = self.open[&-1];
-        let records: Vec<_> = (next..).zip(&source.log[usize::try_from(next).unwrap()..]).take(max).collect();
-        let items = records
-            .iter()
-            .map(|(offset, record)| Incoming {
-                header: Header { offset: Some(*offset), ..Header::at(record.stamp) },
-                body: record.body.clone(),
-            })
-            .collect();
-        let size = self.core().shared().governance().size;
-        match self.core.as_mut().unwrap().append_governance(items) {
-            Ok(_) => {
-                self.open.insert(-1, (next + records.len() as u64, None));
-            }
-            Err(_) => self.failed(size),
+        self.governance_end.get_or_insert(source.end());
+        let mut cursor = self.open[&-1];
+        let mut items = Vec::new();
+        for (offset, record) in (cursor.next()..).zip(&source.log[usize::try_from(cursor.next()).unwrap()..]).take(max)
+        {
+            let mut header = Header { offset: Some(offset), ..Header::at(record.stamp) };
+            cursor.pass(&mut header, offset);
+            items.push(Incoming { header, body: record.body.clone().unwrap() });
         }
+        let size = self.core().shared().governance().size;
+        if self.core.as_mut().unwrap().append_governance(items).is_err() {
+            self.failed(size);
+        } else {
+            self.open.insert(-1, cursor);
+            self.governance.advance(cursor.next());
+        }
+        let shared = self.core().shared();
+        self.facts.follow(&shared.reader("governance").unwrap(), &shared.governance());
         for sealed in self.core().unsaid().unwrap() {
             let payload = envelope::open(&sealed).unwrap().payload;
             self.derived.insert(id_of(&payload), payload);
@@ -165,70 +179,72 @@ impl Node {
             return;
         }
         // Records that expired before they were read end the reading: the source is looked at again.
-        if self.open.get(&i64::from(number)).is_some_and(|(next, _)| *next < source.low) {
+        if self.open.get(&i64::from(number)).is_some_and(|cursor| cursor.next() < source.low) {
             self.open.remove(&i64::from(number));
         }
         if !self.ready(i64::from(number), source) {
             return;
         }
         let progress = std::sync::Arc::clone(&self.partitions.all()[&number]);
-        let (mut next, mut hole) = self.open[&i64::from(number)];
-        progress.advance(next);
+        let mut cursor = self.open[&i64::from(number)];
+        progress.advance(cursor.next());
         progress.see_end(End { asked_at: self.clock.now(), offset: source.end() });
         let prepare = Prepare::new(self.core().data_dir().blobs(), TimeFields::default());
         let mut chunk = MetricsChunk::default();
-        for record in source.log[usize::try_from(next).unwrap()..].iter().take(max) {
-            let header = Header { offset: Some(next), hole: hole.take(), ..Header::at(record.stamp) };
-            prepare.push(&mut chunk, header, &record.body).unwrap().unwrap();
-            next += 1;
+        let mut position = cursor.next();
+        for (offset, record) in (position..).zip(&source.log[usize::try_from(position).unwrap()..]).take(max) {
+            position = offset + 1;
+            let Some(body) = &record.body else { continue };
+            let mut header = Header { offset: Some(offset), ..Header::at(record.stamp) };
+            cursor.pass(&mut header, offset);
+            prepare.push(&mut chunk, header, body).unwrap().unwrap();
         }
-        if chunk.is_empty() {
-            return;
+        if !chunk.is_empty() {
+            if self.core.as_mut().unwrap().append_metrics(number, vec![chunk]).is_err() {
+                return self.failed(size);
+            }
+            self.open.insert(i64::from(number), cursor);
+            progress.appended(cursor.next(), self.clock.now());
+            self.spacing.arrive(self.clock.now());
         }
-        if self.core.as_mut().unwrap().append_metrics(number, vec![chunk]).is_err() {
-            return self.failed(size);
-        }
-        self.open.insert(i64::from(number), (next, hole));
-        progress.appended(next, self.clock.now());
+        // Nothing is in flight: control records after the last one are passed over.
+        progress.advance(position);
         progress.see_end(End { asked_at: self.clock.now(), offset: source.end() });
     }
 
-    /// Says what is unsaid, and the next cut where its sizes are known; again what was not read back after five seconds.
+    /// Produces what the speech says is to be produced now. None before the topic was read to its end at start.
     pub(crate) fn speak(&mut self, broker: &mut Broker, random: &mut Random) {
-        let now = self.clock.now();
-        if self.open.get(&-1).is_none_or(|(next, _)| *next < broker.governance.end()) {
+        if self.governance_end.is_none_or(|end| self.governance.next() < end) {
             return;
         }
-        for sealed in self.core().unsaid().unwrap() {
-            if self.said.get(&sealed).is_none_or(|said| said.plus_seconds(5) <= now) {
-                self.said.insert(sealed.clone(), now);
-                broker.produce(now, sealed.as_bytes(), random);
-            }
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let unsaid = self.core().unsaid().unwrap();
+        for sealed in self.speech.sayings(unsaid, elapsed) {
+            broker.produce(now, sealed.as_bytes(), random);
         }
         let shared = self.core().shared();
-        let last = shared.governance().last_cut.as_ref().map(|cut| cut.instant);
-        if let Some((instant, sealed, said)) =
-            self.under_way.clone().filter(|under| last.is_none_or(|last| last < under.0))
-        {
-            if said.plus_seconds(5) <= now {
-                self.under_way = Some((instant, sealed.clone(), now));
-                broker.produce(now, sealed.as_bytes(), random);
-            }
-            return;
-        }
-        self.under_way = None;
+        let last = shared.governance().last_cut.clone();
+        let is_next = |instant: &Time| last.as_ref().is_none_or(|last| last.instant < *instant);
+        let due = self.speech.instant().filter(is_next).or_else(|| self.due(last.as_ref()));
         let sizes = Sizes { shared, partitions: self.partitions.clone(), stamp: self.stamp };
-        let draft = self.draft.take().filter(|draft| last.is_none_or(|last| last < draft.instant));
-        let due = || sizes.next_instant(now).unwrap().filter(|instant| *instant <= now).map(Draft::at);
-        let Some(mut draft) = draft.or_else(due) else { return };
-        match sizes.cut(&mut draft).unwrap() {
-            Some(cut) => {
-                let sealed = Saying::cut(&cut).seal(&self.core().data_dir().node_key().unwrap()).unwrap();
-                broker.produce(now, sealed.as_bytes(), random);
-                self.under_way = Some((cut.instant, sealed, now));
-            }
-            None => self.draft = Some(draft),
+        let key = self.core().data_dir().node_key().unwrap();
+        let cut = self.speech.cut(&sizes, &key, now, elapsed).unwrap();
+        assert_eq!(self.speech.instant(), due, "the cut after that of {last:?}, at {now}");
+        if let Some(sealed) = cut
+            && !broker.produce(now, sealed.as_bytes(), random)
+        {
+            self.speech.cut_failed();
         }
+    }
+
+    /// The cut that is due by the ledgers as they are.
+    fn due(&mut self, last: Option<&Cut>) -> Option<Time> {
+        for (name, reader) in self.core().shared().readers() {
+            if let Some(number) = metrics_number(&name) {
+                self.spacing.follow(number, &reader);
+            }
+        }
+        self.spacing.due(self.stamp, last, &self.facts.reports, self.clock.now())
     }
 
     /// Leaves are offsets, and the folds are those of a fold from nothing.
@@ -236,8 +252,7 @@ impl Node {
         let shared = self.core().shared();
         let readers = shared.readers();
         for (name, reader) in &readers {
-            let source = govledger::sequencer::metrics_number(name)
-                .map_or(&broker.governance, |number| &broker.metrics[number as usize]);
+            let source = metrics_number(name).map_or(&broker.governance, |number| &broker.metrics[number as usize]);
             let mut next = 0;
             for entry in reader.entries(1..reader.size()) {
                 let entry = entry.unwrap().1;
@@ -246,8 +261,13 @@ impl Node {
                     assert_eq!(from, next, "{name}: a hole begins where the leaves ended");
                     to + 1
                 });
+                let skipped = next..next + leaf.header.skipped_offsets.unwrap_or(0);
+                next = skipped.end;
+                let is_control = |offset: u64| source.log[usize::try_from(offset).unwrap()].body.is_none();
+                assert!(skipped.into_iter().all(is_control), "{name}: records are not skipped");
                 assert_eq!(leaf.header.offset, Some(next), "{name}: leaves are offsets");
-                assert_eq!(leaf.body, source.log[usize::try_from(next).unwrap()].body, "{name}: leaf {next}");
+                let body = source.log[usize::try_from(next).unwrap()].body.as_deref();
+                assert_eq!(Some(leaf.body), body, "{name}: leaf {next}");
                 next += 1;
             }
         }
@@ -262,9 +282,4 @@ impl Node {
         );
         assert_eq!(shared.status.integrity_alarms.load(std::sync::atomic::Ordering::SeqCst), 0, "integrity alarms");
     }
-}
-
-pub(crate) fn id_of(payload: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
-    value["id"].as_str().unwrap().to_owned()
 }

@@ -12,9 +12,10 @@ use ledger::Reader;
 use super::checks::Stamp;
 use super::error::KafkaIntakeError;
 use super::progress::{Partitions, Progress};
-use crate::domain::cut::{CUT_SECONDS, Cut, CutLedger, next_instant};
+use crate::domain::cut::{CUT_SECONDS, Cut, CutLedger, latest_instant, next_instant};
 use crate::domain::leaf::{self, Header};
 use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::projection::governance::ReportTimes;
 use crate::sequencer::Shared;
 
 /// The broker's clock may be behind ours by this much: an end shows that nothing stamped up to T is to come only this long
@@ -53,17 +54,17 @@ impl Draft {
 impl Sizes {
     /// The instant of the next cut, whether it has come yet or not; none before the first record or report.
     pub fn next_instant(&self, now: Time) -> Result<Option<Time>, KafkaIntakeError> {
-        let (last, report) = {
+        let (last, reports) = {
             let governance = self.shared.governance();
-            (governance.last_cut.clone(), governance.last_report)
+            (governance.last_cut.clone(), governance.reports.clone())
         };
         match self.stamp {
-            Stamp::LogAppend => self.next_by_stamps(last.as_ref(), report),
-            Stamp::Create => Ok(self.next_by_arrival(last.as_ref(), report, now)),
+            Stamp::LogAppend => self.next_by_stamps(last.as_ref(), &reports),
+            Stamp::Create => Ok(self.next_by_arrival(last.as_ref(), &reports, now)),
         }
     }
 
-    fn next_by_stamps(&self, last: Option<&Cut>, report: Time) -> Result<Option<Time>, KafkaIntakeError> {
+    fn next_by_stamps(&self, last: Option<&Cut>, reports: &ReportTimes) -> Result<Option<Time>, KafkaIntakeError> {
         let none = Time::default();
         // Latest activity before the last cut, and the first after it.
         let since = last.map_or(none, |cut| cut.instant);
@@ -75,9 +76,7 @@ impl Sizes {
                 after = Some(after.map_or(time, |first: Time| first.min(time)));
             }
         };
-        if report > none {
-            see(report);
-        }
+        reports.before_cut().into_iter().chain(reports.after_cut()).for_each(&mut see);
         for (number, reader) in self.readers() {
             let size = last.map_or(0, |cut| cut.size_of(number)).max(1);
             if size > 1 {
@@ -96,24 +95,24 @@ impl Sizes {
         Ok(Some(soon.map_or(regular, |soon| soon.min(regular))))
     }
 
-    fn next_by_arrival(&self, last: Option<&Cut>, report: Time, now: Time) -> Option<Time> {
+    fn next_by_arrival(&self, last: Option<&Cut>, reports: &ReportTimes, now: Time) -> Option<Time> {
         let arrivals: Vec<(Time, Time)> =
             self.partitions.all().values().filter_map(|progress| progress.arrivals()).collect();
-        let reported = Some(report).filter(|report| *report > Time::default());
         // What came before this start is known by its stamp alone, which may be ahead of any clock.
         let stamped =
             self.shared.metrics().values().filter(|state| state.size > 1).map(|state| state.last_time.min(now)).max();
         let next = if let Some(cut) = last {
-            let active = arrivals.iter().map(|(_, last)| *last).chain(reported).chain(stamped).max()?;
-            next_instant(cut.instant, active)
+            let active = arrivals.iter().map(|(_, last)| *last).chain(reports.latest()).chain(stamped).max()?;
+            let next = next_instant(cut.instant, active);
+            let is_late = now.micros_since(next) > LATE_SECONDS * MICROS_PER_SECOND;
+            if is_late { latest_instant(now, active) } else { next }
         } else {
-            let began = arrivals.iter().map(|(first, _)| *first).chain(reported).min();
-            began.map_or(stamped.map(|_| now.floor_to_seconds(CUT_SECONDS)), |began| {
-                Some(began.ceil_to_seconds(CUT_SECONDS))
-            })?
+            let began = arrivals.iter().map(|(first, _)| *first).chain(reports.after_cut()).min();
+            let began = began.map(|began| began.ceil_to_seconds(CUT_SECONDS));
+            let is_late = began.is_none_or(|began| now.micros_since(began) > LATE_SECONDS * MICROS_PER_SECOND);
+            if is_late { began.or(stamped).map(|_| now.floor_to_seconds(CUT_SECONDS))? } else { began? }
         };
-        let is_late = now.micros_since(next) > LATE_SECONDS * MICROS_PER_SECOND;
-        Some(if is_late { now.floor_to_seconds(CUT_SECONDS) } else { next })
+        Some(next)
     }
 
     /// The cut, once every partition's size is known or known to be missing.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime;
 use tokio::sync::Semaphore;
@@ -19,12 +19,12 @@ use tokio::task::JoinHandle;
 use super::block::{Block, Blocks, InFlight};
 use super::client::{self, Consumer};
 use super::config::KafkaConfig;
+use super::cursor::Cursor;
 use super::error::{KafkaIntakeError, doing};
 use super::progress::{End, Progress};
 use super::record;
 use super::source::{Found, Place};
 use crate::clock::monotonic;
-use crate::domain::leaf::Header;
 use crate::sequencer::{Handle, Incoming, SubmitError};
 
 /// How long a poll waits for a first record: bounds how late a stop or a pause is seen.
@@ -79,10 +79,8 @@ struct Reading {
     consumer: Consumer,
     /// Where metrics go.
     blocks: Option<Blocks>,
-    /// The next offset expected.
-    next: u64,
-    /// Lost before the next record.
-    hole: Option<(u64, u64)>,
+    /// What is expected next.
+    cursor: Cursor,
     in_flight: InFlight,
     end_asked: Option<Instant>,
     committed: (Instant, u64),
@@ -199,8 +197,7 @@ impl Intake {
         let mut reading = Reading {
             consumer,
             blocks: self.blocks(),
-            next,
-            hole,
+            cursor: Cursor::at(next, hole),
             in_flight: InFlight::default(),
             end_asked: None,
             committed: (monotonic(), 0),
@@ -247,7 +244,7 @@ impl Intake {
     fn collect(&self, reading: &mut Reading) -> Result<Option<Collected>, KafkaIntakeError> {
         let (mut events, mut block) = (Vec::new(), Block::default());
         let (mut records, mut bytes) = (0, 0);
-        let (mut next, mut hole) = (reading.next, reading.hole);
+        let mut cursor = reading.cursor;
         while records < self.config.batch_records_max && bytes < self.config.batch_bytes_max {
             let wait = if records == 0 { POLL } else { Duration::ZERO };
             let message = match reading.consumer.poll(wait) {
@@ -261,25 +258,26 @@ impl Intake {
                     break;
                 }
             };
-            let (header, offset) = header_after(&message, next, hole.take());
+            let offset = u64::try_from(message.offset()).unwrap_or_default();
+            let mut header = record::header_of(&message, offset);
+            cursor.pass(&mut header, offset);
             let body = message.payload().unwrap_or_default();
             match self.target {
                 Target::Governance => events.push(Incoming { header, body: body.to_vec() }),
                 Target::Metrics(_) => block.push(header, body),
             }
-            next = offset + 1;
             records += 1;
             bytes += body.len() + 64;
         }
         if records == 0 {
             return Ok(None);
         }
-        (reading.next, reading.hole) = (next, hole);
+        reading.cursor = cursor;
         let batch = match self.target {
             Target::Governance => Batch::Events(events),
             Target::Metrics(_) => Batch::Records(block),
         };
-        Ok(Some(Collected { batch, bytes, next }))
+        Ok(Some(Collected { batch, bytes, next: cursor.next() }))
     }
 
     /// Gives a batch to the writer, as soon as there is room for it.
@@ -420,15 +418,6 @@ impl Intake {
             .map_err(doing("a list of partitions"))?;
         Ok(list)
     }
-}
-
-/// The header of a record that follows what is known up to before `next`.
-fn header_after(message: &BorrowedMessage<'_>, next: u64, hole: Option<(u64, u64)>) -> (Header, u64) {
-    let offset = u64::try_from(message.offset()).unwrap_or_default();
-    let mut header = record::header_of(message, offset);
-    header.skipped_offsets = offset.checked_sub(next).filter(|skipped| *skipped > 0);
-    header.hole = hole;
-    (header, offset)
 }
 
 /// Whether an error ends the reading, so that the source is checked again. Others pass: the client reconnects by itself.
