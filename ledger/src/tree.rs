@@ -59,11 +59,6 @@ impl Frontier {
         self.size
     }
 
-    /// The complete subtrees, largest first.
-    pub fn peaks(&self) -> &[Hash] {
-        &self.peaks
-    }
-
     /// Adds a leaf.
     pub fn push(&mut self, leaf: Hash) {
         self.push_with(0, leaf, |_, _| ());

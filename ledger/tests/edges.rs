@@ -1,0 +1,88 @@
+//! What no other test would notice: each of these was found by a mutant of the code that survived the others.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::{ORIGIN, check_entries, entry, key, ledger_of, options};
+use ledger::{Chunk, DamageKind, Ledger, Options};
+
+fn segments(ledger: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(ledger.join("segments")).unwrap().map(|file| file.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_healthy_ledger_says_its_name_and_no_reason_to_have_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = ledger_of(&dir.path().join("ledger"), 3, options());
+    assert_eq!((ledger.origin(), ledger.poison()), (ORIGIN, None));
+}
+
+#[test]
+fn a_batch_too_large_to_be_joined_is_written_chunk_after_chunk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let options = Options::default();
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
+    let (mut chunks, mut position) = (Vec::new(), 1);
+    for _ in 0..3 {
+        let mut chunk = Chunk::new();
+        while chunk.bytes().len() < 200_000 {
+            chunk.push(&entry(position)).unwrap();
+            position += 1;
+        }
+        chunks.push(chunk);
+    }
+    assert_eq!(ledger.append(&chunks).unwrap(), 1..position);
+    check_entries(&ledger.reader(), position);
+    drop(ledger);
+    let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options).unwrap();
+    assert!(report.was_clean(), "{report:?}");
+    check_entries(&ledger.reader(), position);
+}
+
+#[test]
+fn a_used_segment_whose_header_is_damaged_is_no_segment_just_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 900, options()));
+    let last = segments(&path).pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&last, &bytes).unwrap();
+    let check = |what: &str| {
+        let error = Ledger::open(&path, ORIGIN, key(), options()).unwrap_err();
+        assert_eq!(error.damage().unwrap().kind, DamageKind::SegmentHeader, "{what}");
+        assert_eq!(fs::read(&last).unwrap(), bytes, "{what}: left as it is");
+    };
+    check("with its head file");
+    fs::remove_file(path.join("head")).unwrap();
+    check("without");
+}
+
+#[test]
+fn damage_in_an_earlier_segment_names_the_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 900, options()));
+    // Only a start that makes the tree again reads the earlier segments.
+    fs::remove_dir_all(path.join("tree")).unwrap();
+    fs::remove_file(path.join("index")).unwrap();
+    let segment = segments(&path).swap_remove(1);
+    let first: u64 = segment.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let wanted = entry(first + 2);
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let error = Ledger::open(&path, ORIGIN, key(), options()).unwrap_err();
+    assert_eq!(error.damage().unwrap().kind, DamageKind::FrameChecksum { position: first + 2 }, "{error}");
+}
