@@ -216,7 +216,7 @@ impl Life {
     fn metrics(&mut self) -> Call {
         let mut chunk = MetricsChunk::default();
         let mut bodies = Vec::new();
-        for _ in 0..1 + self.random.below(3) {
+        for _ in 0..=self.random.below(3) {
             self.serial += 1;
             let engine = if self.random.one_in(4) { "e2" } else { "e1" };
             let duration = if self.random.one_in(2) { 1_000 } else { 100 };

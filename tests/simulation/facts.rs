@@ -1,5 +1,7 @@
 //! What a governance ledger says, read without the service's folds; and what must hold of it whatever happened.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only what the service says and waivers mean anything here")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use govledger::domain::command::{Request, waiver_id};
@@ -78,8 +80,7 @@ impl Facts {
 
     fn admitted(&mut self, at: (u64, Time), event: &Event, body: &[u8]) {
         match event {
-            Event::Cut(_) => return,
-            Event::PolicyRevised(_) | Event::FileRegistered(_) => return,
+            Event::Cut(_) | Event::PolicyRevised(_) | Event::FileRegistered(_) => return,
             Event::Alert(_)
             | Event::EngineProven(_)
             | Event::WaiverSpend(_)

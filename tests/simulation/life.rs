@@ -309,7 +309,7 @@ impl Life {
                 self.follower.read_metrics(ledger, &self.broker.metrics[number], 7 * max);
             }
         }
-        for _ in 0..1 + self.random.below(4) {
+        for _ in 0..=self.random.below(4) {
             self.node.read_governance(&self.broker.governance, max * 2);
             self.node.speak(&mut self.broker, &mut self.random);
         }
