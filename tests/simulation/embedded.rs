@@ -13,7 +13,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use govledger::clock::Clock;
-use govledger::domain::command::{EngineJudgement, PrincipalEnroll, Request, WaiverDecision, WaiverScope, command_id};
+use govledger::domain::command::{
+    EngineJudgement, PrincipalEnroll, PrincipalLimit, Request, WaiverDecision, WaiverScope, command_id,
+};
 use govledger::domain::envelope;
 use govledger::domain::leaf::{self, Header};
 use govledger::domain::metric::TimeFields;
@@ -121,6 +123,8 @@ impl Life {
                 PrincipalEnroll { name: name.into(), roles: [role].into(), token_sha256, ..PrincipalEnroll::default() };
             life.ask("root", Role::Admin, Request::PrincipalEnroll(enroll));
         }
+        let limit = PrincipalLimit { name: "fin".into(), finance_limit_usd: 2.into() };
+        life.ask("root", Role::Admin, Request::PrincipalLimit(limit));
         life
     }
 
@@ -220,7 +224,7 @@ impl Life {
             self.serial += 1;
             let engine = if self.random.one_in(4) { "e2" } else { "e1" };
             let duration = if self.random.one_in(2) { 1_000 } else { 100 };
-            let cost = if self.random.one_in(10) { "0.5" } else { "0.01" };
+            let cost = if self.random.one_in(10) { ["0.5", "2.5"][usize::from(self.random.one_in(3))] } else { "0.01" };
             let body = format!(
                 r#"{{"model":"m","engine_hash":"{engine}","duration_ms":{duration},"cost_usd":{cost},"n":{}}}"#,
                 self.serial

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use govledger::clock::Clock;
 use govledger::domain::command::{
-    Command, EngineJudgement, HoleConfirm, PrincipalEnroll, Request, WaiverDecision, WaiverScope, command_id,
+    Command, EngineJudgement, HoleConfirm, PrincipalEnroll, PrincipalLimit, Request, WaiverDecision, WaiverScope,
+    command_id,
 };
 use govledger::domain::cut::Cut;
 use govledger::domain::envelope;
@@ -88,6 +89,8 @@ impl Life {
                 }),
             );
         }
+        let limit = PrincipalLimit { name: "fin".into(), finance_limit_usd: 2.into() };
+        life.ask("root", Role::Admin, Request::PrincipalLimit(limit));
         life
     }
 
@@ -137,7 +140,8 @@ impl Life {
             for _ in 0..self.random.below(4) {
                 let engine = if self.random.one_in(4) { "e2" } else { "e1" };
                 let duration = if self.random.one_in(2) { 1_000 } else { 100 };
-                let cost = if self.random.one_in(10) { "0.5" } else { "0.01" };
+                let cost =
+                    if self.random.one_in(10) { ["0.5", "2.5"][usize::from(self.random.one_in(3))] } else { "0.01" };
                 let body =
                     format!(r#"{{"model":"m","engine_hash":"{engine}","duration_ms":{duration},"cost_usd":{cost}}}"#);
                 // Whoever was not told that it is there produces it again.
