@@ -131,7 +131,27 @@ fn headroom(name: &str) {
     let before = stage.node.digests();
     stage.node.stop();
     std::fs::remove_dir_all(scratch.join("data/cache")).unwrap();
-    assert_eq!(Node::open(&scratch.join("data")).digests(), before);
+    let again = Node::open(&scratch.join("data"));
+    assert_eq!(again.digests(), before);
+    again.stop();
+    figures_recompute(&scratch, alerts);
+}
+
+/// An auditor with the export alone comes to the figures that the alert states, and finds one that was changed.
+fn figures_recompute(scratch: &Scratch, mut alerts: Vec<Value>) {
+    let export = scratch.join("export");
+    let (data, to) = (scratch.join("data"), export.to_str().unwrap());
+    support::process::govledger(&["--data", data.to_str().unwrap(), "export", to]).expect(0);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/alert_figures.py");
+    let mut recompute = |value: &str| {
+        alerts[0]["value"] = value.into();
+        let file = scratch.write("alerts.json", serde_json::to_string(&alerts).unwrap());
+        let ran = support::process::finish(Command::new("python3").arg(&script).arg(&export).arg(file));
+        (ran.code, ran.stdout + &ran.stderr)
+    };
+    let (code, said) = recompute("0.2");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(recompute("0.21").0, 1);
 }
 
 /// Prometheus' own rules over the same values: a cut every ten seconds, and what it knows at each.

@@ -1,5 +1,6 @@
 //! A scrape goes through the metrics topic like any metric event, and every node that reads the topic has it.
 
+#[expect(dead_code, reason = "this test serves pages alone")]
 #[path = "../capacity/server.rs"]
 mod server;
 

@@ -7,10 +7,11 @@ reads   EXPORT_DIR/<ledger>/tile/entries/… (entry bundles of the tlog-tiles la
 prints  one line an alert; exits with 1 where a value, the number of samples or the number over the threshold differs
 
 It shares nothing with the service: standard library, raw entries, the rules' definitions. Every record of the alert's engine
-in the range counts; a duplicate or a line that is no record does not.
+in the range counts; a duplicate or a line that is no record does not. Of `vram_headroom` the scrapes of the alert's stack count instead.
 """
 import json
 import pathlib
+import re
 import sys
 from decimal import Decimal
 
@@ -84,6 +85,20 @@ def offences(records, is_offence):
     return Decimal(count), None, count
 
 
+GPU = re.compile(r'nv_gpu_memory_(used|total)_bytes\{gpu_uuid="([^"]*)"\} ([0-9.eE+]+)')
+
+
+def headroom(scrapes):
+    """The smallest free share of any GPU by the last scrape of each server, and the number of scrapes."""
+    last = {}
+    for scrape in scrapes:
+        gpus = {}
+        for kind, gpu, value in GPU.findall(scrape["text"]):
+            gpus.setdefault(gpu, {})[kind] = Decimal(value)
+        last[scrape["instance"]] = min((gpu["total"] - gpu["used"]) / gpu["total"] for gpu in gpus.values())
+    return min(last.values()), len(scrapes), None
+
+
 def figures(rule, threshold, records):
     """Value, number of samples, number over the threshold; the latter two None where they say no more than the value."""
     over = lambda field: lambda record: record.get(field) is not None and record[field] > threshold
@@ -104,6 +119,10 @@ def figures(rule, threshold, records):
             return offences(records, over("queue_delay_us"))
         case "unapproved_engine":
             return offences(records, lambda record: True)
+        case "vram_headroom":
+            return headroom(records)
+        case "uncovered_publish" | "uncalibrated_speculation":
+            return None, None, None  # of the governance ledger alone
         case "silent":
             assert not records, "a silent stack has no records"
             return None, None, None
@@ -118,7 +137,11 @@ def main():
         for evidence in alert["evidence"]:
             ledger = ledgers.setdefault(evidence["ledger"], Ledger(export / evidence["ledger"]))
             found = (ledger.record(position) for position in range(evidence["from"], evidence["to"]))
-            records += [record for record in found if record and record.get("engine_hash") == alert["engine_hash"]]
+            if alert["rule"] == "vram_headroom":
+                is_meant = lambda record: record.get("event") == "triton.scrape" and record.get("stack") == alert["stack"]
+            else:
+                is_meant = lambda record: record.get("engine_hash") == alert["engine_hash"]
+            records += [record for record in found if record and is_meant(record)]
         threshold = None if alert["threshold"] is None else Decimal(alert["threshold"])
         value, samples, over = figures(alert["rule"], threshold, records)
         same = value is None or abs(value - Decimal(alert["value"])) < Decimal("1e-8")
