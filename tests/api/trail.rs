@@ -159,8 +159,8 @@ fn holds(directory: &Path, vkey: &Path, shows: &[&str]) {
         let done = govledger(arguments).expect(0);
         assert!(done.stdout.contains("access: ok") && done.stdout.contains("everything holds"), "{}", done.stdout);
     }
-    let shown = govledger(&["--data", data, "access"]).expect(0);
-    assert!(shows.iter().all(|path| shown.stdout.contains(path)), "{}", shown.stdout);
+    let told = govledger(&["--data", data, "access"]).expect(0);
+    assert!(shows.iter().all(|path| told.stdout.contains(path)), "{}", shown.stdout);
     // The key of the trail signs the trail alone: it vouches for nothing else, also where its grant is laid beside another ledger.
     let grant = std::fs::read_to_string(directory.join("access/rotations")).unwrap();
     std::fs::write(Path::new(to).join("governance/rotations"), grant).unwrap();
