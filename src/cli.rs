@@ -77,6 +77,7 @@ fn dispatch(args: Args) -> Outcome {
         Task::Backup { task } => operate::backup(&place, &options, task),
         Task::Warmup(warmup) => operate::warmup(&place, &options, &warmup),
         Task::WaitTraffic(wait) => operate::wait_traffic(&place, &options, &wait),
+        Task::Rollback { task } => operate::rollback(&place, &options, task),
         Task::Condemn(judgement) => decide::judge(&place, &options, judgement, true),
         Task::Reinstate(judgement) => decide::judge(&place, &options, judgement, false),
         Task::Adopt(adopt) => decide::adopt(&place, &options, adopt),

@@ -18,5 +18,6 @@ pub mod policy;
 pub mod principal;
 pub mod refusal;
 pub mod report;
+pub mod rollback;
 pub mod settings;
 pub mod time;

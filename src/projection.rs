@@ -16,6 +16,7 @@ pub mod keys;
 pub mod last_good;
 pub mod maintenance;
 pub mod policies;
+pub mod rollbacks;
 pub mod slo;
 pub mod speculation;
 pub mod stacks;

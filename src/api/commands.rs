@@ -24,6 +24,7 @@ use crate::domain::command::{
 };
 use crate::domain::event::Json as RawJson;
 use crate::domain::refusal::Refusal;
+use crate::domain::rollback::RollbackWork;
 use crate::ingest::http;
 use crate::projection::governance::Verdict;
 use crate::sequencer::{CommandOutcome, Outcome};
@@ -261,6 +262,17 @@ pub(crate) async fn condemn(Path(stack): Path<String>, input: Input, body: Body)
 /// `POST /v1/stacks/{stack}/reinstate`.
 pub(crate) async fn reinstate(Path(stack): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
     judge(input, stack, Request::EngineReinstate, body).await
+}
+
+/// `POST /v1/stacks/{stack}/rollback`.
+pub(crate) async fn rollback(Path(stack): Path<String>, input: Input, body: Body) -> Result<Response, Problem> {
+    let order = order(input, body).await?;
+    let work: RollbackWork = order.json()?;
+    if work.stack() != stack {
+        let detail = format!("the path names stack {stack:?}, the body {:?}", work.stack());
+        return Err(Problem::new(Kind::InvalidBody, detail).field("stack"));
+    }
+    order.give(Request::RollbackWork(work)).await
 }
 
 /// `POST /v1/stacks/{stack}/adopt`.

@@ -202,6 +202,12 @@ pub(crate) static ROUTES: &[Route] = &[
         )
     },
     asked("/v1/stacks/{stack}/timeline", "as_of incident", "TimelineAnswer", "What happened"),
+    asked(
+        "/v1/stacks/{stack}/rollback",
+        "as_of",
+        "RollbackAnswer",
+        "Where a rollback would go, from which backup, and the one under way; 404 in the same shape where there is no engine",
+    ),
     asked("/v1/stacks/{stack}/slo", "as_of", "SloAnswer", "The rules with their figures"),
     asked("/v1/stacks/{stack}/capacity", "as_of", "CapacityAnswer", "How much of it is used, and what to do about it"),
     asked("/v1/stacks/{stack}/now", "as_of", "NowAnswer", "One screen for somebody who was just woken"),
@@ -345,6 +351,13 @@ pub(crate) static ROUTES: &[Route] = &[
     command("/v1/stacks/{stack}/reinstate", ONCALL, "JudgementBody", "Lifts a condemnation", || {
         post(commands::reinstate)
     }),
+    command(
+        "/v1/stacks/{stack}/rollback",
+        &[Role::Publisher, Role::Oncall, Role::Admin],
+        "RollbackWork",
+        "Claims a rollback, says how far it is, or gives it up",
+        || post(commands::rollback),
+    ),
     command("/v1/stacks/{stack}/adopt", ADMIN, "AdoptBody", "Records what already runs", || post(commands::adopt)),
     command("/v1/principals", ADMIN, "PrincipalEnroll", "Gives a principal roles and a token", || post(people::enroll)),
     Route {

@@ -28,6 +28,7 @@ use crate::domain::cut::Cut;
 use crate::domain::event::{Alert, Backup, EngineProven, FileRegistered, WaiverExhausted, WaiverExpiring, WaiverSpend};
 use crate::domain::incident::{IncidentImpact, IncidentSnapshot};
 use crate::domain::policy::Policy;
+use crate::domain::rollback::RollbackWork;
 use crate::domain::settings::{MetricsSettings, Settings};
 use crate::identity::trail::{AccessEvent, AccessSettings};
 use crate::ingest::file::Report;
@@ -58,6 +59,7 @@ fn answers(generator: &mut SchemaGenerator) {
     add::<a::LastGoodAnswer>(generator);
     add::<a::TrafficAnswer>(generator);
     add::<a::TimelineAnswer>(generator);
+    add::<a::RollbackAnswer>(generator);
     add::<a::SloAnswer>(generator);
     add::<a::CapacityAnswer>(generator);
     add::<a::NowAnswer>(generator);
@@ -96,6 +98,7 @@ fn requests(generator: &mut SchemaGenerator) {
     add::<WaiverScope>(generator);
     add::<DecisionBody>(generator);
     add::<IncidentOpen>(generator);
+    add::<RollbackWork>(generator);
     add::<NoteBody>(generator);
     add::<TextBody>(generator);
     add::<AssignBody>(generator);
@@ -190,6 +193,7 @@ fn request_files() -> Vec<(&'static str, Value)> {
         ("request-waiver.json", whole::<WaiverScope>()),
         ("request-decision.json", whole::<DecisionBody>()),
         ("request-incident.json", whole::<IncidentOpen>()),
+        ("request-rollback.json", whole::<RollbackWork>()),
         ("request-note.json", whole::<NoteBody>()),
         ("request-text.json", whole::<TextBody>()),
         ("request-assign.json", whole::<AssignBody>()),
@@ -261,6 +265,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         ("answer-last-good.json", answer::<a::LastGoodAnswer>()),
         ("answer-traffic.json", answer::<a::TrafficAnswer>()),
         ("answer-timeline.json", answer::<a::TimelineAnswer>()),
+        ("answer-rollback.json", answer::<a::RollbackAnswer>()),
         ("answer-slo.json", answer::<a::SloAnswer>()),
         ("answer-capacity.json", answer::<a::CapacityAnswer>()),
         ("answer-now.json", answer::<a::NowAnswer>()),

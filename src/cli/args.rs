@@ -7,6 +7,7 @@ mod incident;
 mod operate;
 mod people;
 mod read;
+mod rollback;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(crate) use incident::{IncidentTask, ReportGiven};
 pub(crate) use operate::{Reporting, WaitTraffic, Warmup};
 pub(crate) use people::{Expiry, PrincipalTask};
 pub(crate) use read::Read;
+pub(crate) use rollback::{RollbackRun, RollbackTask};
 
 use super::source::{AsOf, Place};
 use crate::config::DATA_DEFAULT;
@@ -146,6 +148,11 @@ pub(crate) enum Task {
     Warmup(Warmup),
     /// Return once a stack's traffic gate is open
     WaitTraffic(WaitTraffic),
+    /// Go back to an engine that was good: plan, run, abandon
+    Rollback {
+        #[command(subcommand)]
+        task: RollbackTask,
+    },
     /// Never go back to this engine
     Condemn(Judgement),
     /// Lift a condemnation

@@ -336,6 +336,9 @@ fn route(request: &Request) -> Result<(String, Value), CliError> {
         | Request::IncidentNote(_)
         | Request::IncidentClose(_)
         | Request::IncidentWork(_) => super::incidents::route(request)?,
+        Request::RollbackWork(work) => {
+            (format!("/v1/stacks/{}/rollback", encode(work.stack())), serde_json::to_value(work)?)
+        }
         Request::EngineCondemn(inner) => judged("condemn", inner),
         Request::EngineReinstate(inner) => judged("reinstate", inner),
         Request::EngineAdopt(adopt) => {

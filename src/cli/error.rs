@@ -26,6 +26,20 @@ pub(crate) enum Exit {
     Unreachable = 6,
     /// Anything else: a disk, a bug.
     Failed = 7,
+    /// A rollback: somebody else holds it.
+    Held = 10,
+    /// A rollback: no target gave the backup back whole.
+    RestoreFailed = 11,
+    /// A rollback: files on the host are not what the manifest says.
+    FilesDiffer = 12,
+    /// A rollback: the reload command failed.
+    ReloadFailed = 13,
+    /// A rollback: the server does not hold the plan after the reload.
+    NotServed = 14,
+    /// A rollback: the warm-up failed.
+    WarmUpFailed = 15,
+    /// A rollback: somebody took it over.
+    TakenOver = 16,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,10 +2,12 @@
 
 mod backup;
 mod report;
+mod rollback;
 mod supervise;
 mod wait;
 mod warmup;
 
 pub(super) use backup::run as backup;
+pub(super) use rollback::run as rollback;
 pub(super) use wait::run as wait_traffic;
 pub(super) use warmup::run as warmup;

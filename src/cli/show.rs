@@ -4,6 +4,7 @@ mod capacity;
 pub(crate) mod govern;
 mod incident;
 mod lists;
+pub(crate) mod rollback;
 mod stack;
 
 use serde_json::Value;
@@ -37,6 +38,7 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Proposal { .. } => govern::proposal(body),
         Asked::Maintenance { .. } => govern::maintenance(body),
         Asked::Keys => govern::keys(body),
+        Asked::Rollback { .. } => rollback::plan(body),
         Asked::Command { .. } | Asked::IncidentReport { .. } => out::json(body),
         Asked::Rejected { .. } => rejected(body),
     }

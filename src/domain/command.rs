@@ -22,6 +22,7 @@ use super::event::Json;
 use super::incident::{self, IncidentWork};
 use super::principal::Role;
 use super::refusal::{Code, Refusal};
+use super::rollback::{self, RollbackWork};
 use super::time::Time;
 
 pub use super::incident::{Acknowledgement, IncidentClose, IncidentNote, IncidentOpen};
@@ -73,6 +74,8 @@ pub enum Request {
     IncidentClose(IncidentClose),
     /// The rest of what is done about an incident.
     IncidentWork(IncidentWork),
+    /// What is done about a rollback.
+    RollbackWork(RollbackWork),
     /// This engine is never to be gone back to.
     EngineCondemn(EngineJudgement),
     /// Lifts a condemnation.
@@ -292,14 +295,16 @@ const VOCABULARY: [(&str, &[Role]); 30] = [
 
 /// Whether `event_type` is a command's.
 pub fn is_command(event_type: &str) -> bool {
-    VOCABULARY.iter().any(|(name, _)| *name == event_type) || incident::is_work(event_type)
+    VOCABULARY.iter().any(|(name, _)| *name == event_type)
+        || incident::is_work(event_type)
+        || rollback::is_work(event_type)
 }
 
 impl Request {
     const fn index(&self) -> usize {
         match self {
             // Answers for itself; see below.
-            Self::IncidentWork(_) => usize::MAX,
+            Self::IncidentWork(_) | Self::RollbackWork(_) => usize::MAX,
             Self::WaiverRequest(_) => 0,
             Self::WaiverApprove(_) => 1,
             Self::WaiverRefuse(_) => 2,
@@ -338,12 +343,18 @@ impl Request {
         if let Self::IncidentWork(work) = self {
             return work.event_type();
         }
+        if let Self::RollbackWork(work) = self {
+            return work.event_type();
+        }
         VOCABULARY[self.index()].0
     }
 
     /// The roles that may ask this.
     pub const fn roles(&self) -> &'static [Role] {
         if let Self::IncidentWork(work) = self {
+            return work.roles();
+        }
+        if let Self::RollbackWork(work) = self {
             return work.roles();
         }
         VOCABULARY[self.index()].1
@@ -357,6 +368,7 @@ impl Request {
             Self::MaintenanceSet(window) => Some(&window.stack),
             Self::EngineCondemn(judgement) | Self::EngineReinstate(judgement) => Some(&judgement.stack),
             Self::EngineAdopt(adopt) => Some(&adopt.stack),
+            Self::RollbackWork(work) => Some(work.stack()),
             Self::WaiverApprove(_)
             | Self::WaiverRefuse(_)
             | Self::WaiverRevoke(_)
@@ -391,6 +403,7 @@ impl Request {
             Self::WaiverRequest(scope) => scope.engine_hash.as_deref(),
             Self::EngineCondemn(judgement) | Self::EngineReinstate(judgement) => Some(&judgement.engine_hash),
             Self::EngineAdopt(adopt) => Some(&adopt.engine_hash),
+            Self::RollbackWork(work) => work.engine_hash(),
             Self::WaiverApprove(_)
             | Self::WaiverRefuse(_)
             | Self::WaiverRevoke(_)
@@ -433,6 +446,7 @@ impl Request {
             | Self::IncidentNote(_)
             | Self::IncidentClose(_)
             | Self::IncidentWork(_)
+            | Self::RollbackWork(_)
             | Self::EngineCondemn(_)
             | Self::EngineReinstate(_)
             | Self::EngineAdopt(_)
@@ -471,6 +485,7 @@ impl Request {
             | Self::WaiverRefuse(_)
             | Self::WaiverRevoke(_)
             | Self::EngineCondemn(_)
+            | Self::RollbackWork(_)
             | Self::EngineReinstate(_)
             | Self::EngineAdopt(_)
             | Self::PrincipalEnroll(_)
@@ -545,17 +560,25 @@ impl Request {
             "ledger_node_key_rotated" => typed(json).map(Self::NodeKeyRotate),
             "ledger_checkpoint_key_rotated" => typed(json).map(Self::LedgerKeyRotate),
             "ledger_node_enrolled" => typed(json).map(Self::NodeEnroll),
-            _ => IncidentWork::read(event_type, json).map_or_else(
-                || Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command"))),
-                |read| read.map(Self::IncidentWork),
-            ),
+            _ => {
+                let incident = IncidentWork::read(event_type, json).map(|read| read.map(Self::IncidentWork));
+                let work =
+                    incident.or_else(|| RollbackWork::read(event_type, json).map(|read| read.map(Self::RollbackWork)));
+                work.unwrap_or_else(|| {
+                    Err(Refusal::new(Code::WrongKind, "type".to_owned(), format!("{event_type:?} is no command")))
+                })
+            }
         }
     }
 
     /// The request's JSON, as [`Request::read`] takes it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of work are read by their own types")]
     pub fn json(&self) -> serde_json::Value {
-        let tagged =
-            if let Self::IncidentWork(work) = self { serde_json::to_value(work) } else { serde_json::to_value(self) };
+        let tagged = match self {
+            Self::IncidentWork(work) => serde_json::to_value(work),
+            Self::RollbackWork(work) => serde_json::to_value(work),
+            _ => serde_json::to_value(self),
+        };
         let mut tagged = tagged.unwrap_or_default();
         let content = tagged.as_object_mut().and_then(|map| map.values_mut().next()).map(serde_json::Value::take);
         content.unwrap_or_default()

@@ -103,6 +103,9 @@ pub enum Event {
         manifest: Option<Json>,
         /// Why, as reported.
         reason: Option<String>,
+        /// The attempt that did it, where one was claimed.
+        #[serde(default)]
+        attempt: Option<u64>,
     },
     /// A backup was made.
     BackupRecorded(Backup),

@@ -24,6 +24,9 @@ pub const RULES_LIMITED: u32 = 3;
 /// The first rules version in which a policy changes by two people alone: a node puts one in force only before the first cut.
 pub const RULES_TWO_PEOPLE: u32 = 3;
 
+/// The first rules version that knows rollbacks under way: claims, steps, and the gate that they close.
+pub const RULES_ROLLBACKS: u32 = 4;
+
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@ mod govern;
 mod incident;
 mod incident_report;
 mod lists;
+mod rollback;
 mod stack;
 mod waivers;
 
@@ -35,6 +36,7 @@ pub use lists::{
     AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer,
     WaiverProposal,
 };
+pub use rollback::{RollbackAnswer, RollbackBackup};
 pub use stack::{
     LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,
     TrafficAnswer,
@@ -116,6 +118,11 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
             done(view, asked, &stack::timeline(view, stack, incident.as_deref())?, false)
         }
         Asked::Now { stack } => done(view, asked, &stack::now(view, stack)?, false),
+        Asked::Rollback { stack } => {
+            let answer = rollback::rollback(view, stack)?;
+            let negative = answer.run.is_none() && answer.last_good.engine_hash.is_none();
+            done(view, asked, &answer, negative)
+        }
         Asked::Slo { stack } => done(view, asked, &lists::slo(view, stack)?, false),
         Asked::Capacity { stack } => done(view, asked, &capacity::capacity(view, stack)?, false),
         Asked::Alerts { stack, state, all } => {

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rollbacks::Rollbacks;
 use super::speculation::{self, Calibrated, Speculation};
-use crate::domain::command::Request;
+use crate::domain::command::{Command, Request};
 use crate::domain::event::{EngineRef, Event, Json};
 use crate::domain::policy::Rollout;
 use crate::domain::settings::{RULES_CAPACITY, RULES_LIMITED};
@@ -36,6 +37,9 @@ pub struct Stack {
     pub stint: Option<Stint>,
     /// The engine that traffic was last opened for, and the entry that did it.
     served: Option<(String, u64)>,
+    /// Rollbacks under way and done.
+    #[serde(default)]
+    pub rollbacks: Rollbacks,
     /// Reports that contradict what came before: position and what is odd.
     pub contradictions: Vec<(u64, String)>,
 }
@@ -156,8 +160,12 @@ impl Stacks {
             Event::WarmupFailed { engine, rehearsal: false, .. } => {
                 self.stack(name).warm_up(engine, WarmUp { completed: false, position });
             }
-            Event::RollbackCompleted { restored, replaced, manifest, .. } => {
-                self.stack(name).roll_back(position, time, restored, replaced.as_deref(), manifest.as_ref());
+            Event::RollbackCompleted { restored, replaced, manifest, attempt, .. } => {
+                let stack = self.stack(name);
+                stack.roll_back(position, time, restored, replaced.as_deref(), manifest.as_ref());
+                if let Some(odd) = attempt.and_then(|attempt| stack.rollbacks.complete(position, time, attempt)) {
+                    stack.contradictions.push((position, odd));
+                }
             }
             Event::SpeculationCalibrated { engine, workload, attempts, accepts } if self.heeds_speculation => {
                 let seen = Calibrated { attempts: *attempts, accepts: *accepts, position };
@@ -166,7 +174,7 @@ impl Stacks {
             Event::EngineProven(proven) => {
                 self.stack(name).engine(&proven.engine_hash).proven = Some((position, proven.stint));
             }
-            Event::Command(command) => self.command(position, time, &command.request),
+            Event::Command(command) => self.command(position, time, command),
             Event::SpeculationCalibrated { .. }
             | Event::WarmupCompleted { .. }
             | Event::WarmupFailed { .. }
@@ -189,8 +197,18 @@ impl Stacks {
         }
     }
 
-    fn command(&mut self, position: u64, time: Time, request: &Request) {
-        match request {
+    fn command(&mut self, position: u64, time: Time, command: &Command) {
+        match &command.request {
+            Request::RollbackWork(work) => {
+                let stack = self.stack(work.stack());
+                let current = stack.current().map(str::to_owned);
+                if stack.rollbacks.apply(position, time, &command.principal, work, current.as_deref())
+                    && let Some(engine) = current.and_then(|hash| stack.engines.get_mut(&hash))
+                {
+                    // Nobody knows what the server holds now.
+                    engine.warm_up = None;
+                }
+            }
             Request::EngineCondemn(judgement) => {
                 self.stack(&judgement.stack).engine(&judgement.engine_hash).condemned =
                     Some((position, judgement.reason.clone()));
@@ -278,6 +296,13 @@ impl Stack {
     pub fn relies_on(&self) -> Option<(u64, &[String])> {
         let engine = self.engines.get(self.current()?)?;
         engine.relies_on.as_ref().map(|(position, waivers)| (*position, waivers.as_slice()))
+    }
+
+    /// The manifest that an engine would come back with.
+    pub fn manifest_of(&self, hash: &str) -> Option<&Json> {
+        let engine = self.engines.get(hash)?;
+        let finished = engine.last_finished.as_ref().and_then(|finished| finished.manifest.as_ref());
+        finished.or(engine.manifest.as_ref())
     }
 
     /// Time and position of the entry that began the present stint.
@@ -406,6 +431,10 @@ impl Stack {
                 position: 0,
             };
         };
+        if let Some((position, reason)) = self.rollbacks.closes() {
+            let engine_hash = Some(stint.engine_hash.clone());
+            return Gate { open: false, engine_hash, reason, position };
+        }
         let warm_up = self.engines.get(&stint.engine_hash).and_then(|engine| engine.warm_up);
         let (why, position) = match warm_up {
             Some(WarmUp { completed: true, position }) => {

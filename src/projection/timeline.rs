@@ -271,6 +271,7 @@ fn request_summary(request: &Request) -> String {
             close.report.as_ref().map(|report| format!(" (report at {report})")).unwrap_or_default()
         ),
         Request::IncidentWork(work) => incident_summary(work),
+        Request::RollbackWork(work) => work.summary(),
         Request::EngineCondemn(judgement) => {
             format!("engine {} condemned: {}", short(&judgement.engine_hash), judgement.reason)
         }

@@ -105,6 +105,13 @@ fn the_table_and_the_domain_agree_about_commands() {
         ),
         ("/v1/stacks/{stack}/condemn", ("llm_engine_condemned", judgement.clone())),
         ("/v1/stacks/{stack}/reinstate", ("llm_engine_reinstated", judgement)),
+        (
+            "/v1/stacks/{stack}/rollback",
+            (
+                "llm_rollback_claimed",
+                json!({ "stack": "s", "to": "e", "backup_id": "b", "reason": "r", "host": "h", "process": "p" }),
+            ),
+        ),
         ("/v1/stacks/{stack}/adopt", ("llm_engine_adopted", json!({ "stack": "s", "engine_hash": "e" }))),
         (
             "/v1/principals",

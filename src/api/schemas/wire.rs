@@ -73,6 +73,12 @@ pub(super) struct RollbackCompleted {
     /// Why.
     #[serde(default)]
     reason: Option<Json>,
+    /// The claimed rollback that this completes: `{"attempt": N}`, the entry of its claim.
+    #[serde(default)]
+    rollback: Option<Json>,
+    /// `proven`: it was seen that the server holds the plan; `unproven`: nobody looked.
+    #[serde(default)]
+    served: Option<String>,
 }
 
 /// An artifact as events name it.

@@ -164,15 +164,15 @@ fn listed(manifest: &Manifest) -> Vec<String> {
 }
 
 /// A backup as the ledger tells of it.
-struct Told {
+pub(super) struct Told {
     stack: String,
-    engine_hash: String,
-    verification_hash: String,
+    pub(super) engine_hash: String,
+    pub(super) verification_hash: String,
     manifest_sha256: Option<String>,
     targets: Vec<String>,
 }
 
-fn told(ledger: &Ledger<'_>, id: &str) -> Result<Told, CliError> {
+pub(super) fn told(ledger: &Ledger<'_>, id: &str) -> Result<Told, CliError> {
     let body = crate::cli::decide::read_to_decide(ledger.place, &Asked::Backups { stack: None })?;
     let none = Vec::new();
     let rows = body["backups"].as_array().unwrap_or(&none);
@@ -197,7 +197,7 @@ fn told(ledger: &Ledger<'_>, id: &str) -> Result<Told, CliError> {
 }
 
 impl Told {
-    fn targets(&self, only: Option<&str>) -> Result<Vec<Target>, CliError> {
+    pub(super) fn targets(&self, only: Option<&str>) -> Result<Vec<Target>, CliError> {
         let urls = only.map_or_else(|| self.targets.clone(), |url| vec![url.to_owned()]);
         if urls.is_empty() {
             return Err(CliError::new(Exit::No, "the report names no target that holds it; name one with --target"));
@@ -205,7 +205,7 @@ impl Told {
         Ok(urls.iter().map(|url| Target::open(url)).collect::<Result<_, _>>()?)
     }
 
-    async fn manifest(&self, id: &str, target: &Target) -> Result<Manifest, BackupError> {
+    pub(super) async fn manifest(&self, id: &str, target: &Target) -> Result<Manifest, BackupError> {
         target.manifest(&self.stack, id, self.manifest_sha256.as_deref(), &self.verification_hash).await
     }
 }
@@ -290,7 +290,13 @@ fn bring_back(ledger: &Ledger<'_>, id: &str, only: Option<&str>, into: &Path) ->
     Err(CliError::new(exit, format!("no target could give {id} back whole; nothing was put at {}", into.display())))
 }
 
-fn fetch(runtime: &Runtime, told: &Told, id: &str, target: &Target, into: &Path) -> Result<Manifest, BackupError> {
+pub(super) fn fetch(
+    runtime: &Runtime,
+    told: &Told,
+    id: &str,
+    target: &Target,
+    into: &Path,
+) -> Result<Manifest, BackupError> {
     let bar = progress_bar("restoring");
     let restored = runtime.block_on(async {
         let manifest = told.manifest(id, target).await?;

@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(place: &Place, options: &Options, warmup: &Warmup) -> 
 }
 
 /// The arguments are not recorded: they are where scripts get their passwords from.
-fn payload(warmup: &Warmup, engine: &str, schema_versions: &BTreeMap<&str, &str>, ran: &Ran) -> Value {
+pub(super) fn payload(warmup: &Warmup, engine: &str, schema_versions: &BTreeMap<&str, &str>, ran: &Ran) -> Value {
     let mut data = json!({
         "engine_hash": engine,
         "command": warmup.command.first(),

@@ -109,6 +109,14 @@ struct Fields<'a> {
     replaced: Option<&'a RawValue>,
     #[serde(borrow, default)]
     reason: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    rollback: Option<&'a RawValue>,
+}
+
+/// Which claimed rollback a report completes.
+#[derive(Deserialize)]
+struct Attempt {
+    attempt: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -361,7 +369,16 @@ fn rollback(fields: &Fields<'_>, artifact: Option<Artifact>, reason: Option<Stri
         .transpose()?
         .flatten()
         .map(|engine| engine.engine_hash);
-    Ok(Event::RollbackCompleted { restored, replaced, manifest: fields.restored_manifest.map(Json::from), reason })
+    // Other producers may have a field of this name with a meaning of their own.
+    let attempt = fields.rollback.and_then(|raw| serde_json::from_str::<Attempt>(raw.get()).ok());
+    let attempt = attempt.map(|attempt| attempt.attempt);
+    Ok(Event::RollbackCompleted {
+        restored,
+        replaced,
+        manifest: fields.restored_manifest.map(Json::from),
+        reason,
+        attempt,
+    })
 }
 
 /// An engine named by an artifact object or by its hash alone.

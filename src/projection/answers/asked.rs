@@ -48,6 +48,11 @@ pub enum Asked {
         /// The stack.
         stack: String,
     },
+    /// The plan of a rollback, and the one under way.
+    Rollback {
+        /// The stack.
+        stack: String,
+    },
     /// The rules with their figures.
     Slo {
         /// The stack.
@@ -166,6 +171,7 @@ impl Asked {
             Self::Traffic { stack: name, engine } => stack(name, "/traffic", &[("engine", engine.as_deref())]),
             Self::Timeline { stack: name, incident } => stack(name, "/timeline", &[("incident", incident.as_deref())]),
             Self::Now { stack: name } => stack(name, "/now", &[]),
+            Self::Rollback { stack: name } => stack(name, "/rollback", &[]),
             Self::Slo { stack: name } => stack(name, "/slo", &[]),
             Self::Capacity { stack: name } => stack(name, "/capacity", &[]),
             Self::Alerts { stack, state, all } => {
@@ -230,6 +236,7 @@ impl Asked {
             ["stacks", stack, "traffic"] => Self::Traffic { stack: owned(stack), engine: get("engine") },
             ["stacks", stack, "timeline"] => Self::Timeline { stack: owned(stack), incident: get("incident") },
             ["stacks", stack, "now"] => Self::Now { stack: owned(stack) },
+            ["stacks", stack, "rollback"] => Self::Rollback { stack: owned(stack) },
             ["stacks", stack, "slo"] => Self::Slo { stack: owned(stack) },
             ["stacks", stack, "capacity"] => Self::Capacity { stack: owned(stack) },
             ["alerts"] => {

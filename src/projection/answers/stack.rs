@@ -205,6 +205,11 @@ fn row(view: &View<'_>, name: &str) -> StackRow {
     }
 }
 
+/// A stack and its gate, as they are.
+pub(super) fn now_row(view: &View<'_>, name: &str, stack: &Stack) -> (StackRow, Gate) {
+    (row(view, name), gate(view, name, stack))
+}
+
 pub(super) fn stacks(view: &View<'_>) -> StacksAnswer {
     StacksAnswer { stacks: view.governance.stacks.iter().map(|(name, _)| row(view, name)).collect() }
 }

@@ -13,8 +13,9 @@ use crate::domain::command::{Command, Request};
 use crate::domain::cut::{CUT_AHEAD_SECONDS_MAX, CUT_SECONDS};
 use crate::domain::event::Event;
 use crate::domain::refusal::{Code, Refusal};
-use crate::domain::settings::{RULES_LIMITED, RULES_TWO_PEOPLE};
+use crate::domain::settings::{RULES_LIMITED, RULES_ROLLBACKS, RULES_TWO_PEOPLE};
 use crate::domain::time::Time;
+use crate::projection::rollbacks;
 use crate::projection::waivers::{Decider, Limit};
 
 impl Governance {
@@ -117,6 +118,7 @@ impl Governance {
         self.policies.decide(&command.principal, in_force, &command.request)?;
         self.maintenance.decide(time, &command.request)?;
         self.keys.decide(&command.principal, &self.genesis, &command.request)?;
+        self.decide_rollback(&command.request)?;
         self.decide_engine(&command.request)?;
         self.decide_principal(time, &command.request)
     }
@@ -146,6 +148,13 @@ impl Governance {
             }
             _ => Ok(()),
         }
+    }
+
+    fn decide_rollback(&self, request: &Request) -> Result<(), Refusal> {
+        if matches!(request, Request::RollbackWork(_)) && self.rules_version() < RULES_ROLLBACKS {
+            return Err(refuse("type", "the rules version of this ledger does not know rollbacks under way"));
+        }
+        rollbacks::decide(&self.stacks, request)
     }
 
     fn decide_engine(&self, request: &Request) -> Result<(), Refusal> {

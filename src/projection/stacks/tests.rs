@@ -30,7 +30,7 @@ fn fold(script: &str) -> Stack {
             "w" => Event::WarmupCompleted { engine, rehearsal: false },
             "h" => Event::WarmupFailed { engine, rehearsal: true, error: None },
             "f" => Event::WarmupFailed { engine, rehearsal: false, error: None },
-            "r" => Event::RollbackCompleted { restored: engine, replaced: None, manifest, reason: None },
+            "r" => Event::RollbackCompleted { restored: engine, replaced: None, manifest, reason: None, attempt: None },
             "c" => command(Request::EngineCondemn(judgement())),
             "i" => command(Request::EngineReinstate(judgement())),
             "a" => command(Request::EngineAdopt(crate::domain::command::EngineAdopt {

@@ -1,0 +1,300 @@
+//! Rollbacks under way: who holds one, how far it is, and whether it closes the gate.
+//!
+//! Invariants: one attempt holds the rollback of a stack; which one, entries decide by their position, so of two claims at
+//! once the second is refused with the first as the reason. An attempt that was taken over, or has ended, says nothing any
+//! more. The gate closes by the entry before the server is touched or by the one that says where it stopped, whichever is
+//! first, and stays closed until a completion or an abandonment; a rehearsal closes nothing. Nothing here reads a clock:
+//! whether a process is gone is the claimant's word, and is shown as such.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::stacks::Stacks;
+use crate::domain::command::Request;
+use crate::domain::refusal::{Code, Refusal};
+use crate::domain::rollback::{RollbackClaim, RollbackStep, RollbackWork, Stage, StageState, rollback_id};
+use crate::domain::time::Time;
+
+/// A rollback is to be done once in so long, if only for practice: 30 days.
+const REHEARSAL_SECONDS: i64 = 30 * 86_400;
+
+/// A rollback that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Run {
+    /// Its id, from the entry that began it.
+    pub id: String,
+    /// The entry of the claim that holds it.
+    pub attempt: u64,
+    /// Who holds it.
+    pub holder: String,
+    /// What they claimed.
+    pub claim: RollbackClaim,
+    /// When they claimed it.
+    pub since: Time,
+    /// The engine that was current when it began.
+    pub from: Option<String>,
+    /// Stages done, with the entries that say so.
+    pub done: BTreeMap<Stage, u64>,
+    /// The entry that closed the gate.
+    pub closed_by: Option<u64>,
+    /// Whether the server was touched, by the entry before.
+    pub touched: bool,
+    /// Where it stopped, until somebody goes on.
+    pub stopped: Option<Stopped>,
+}
+
+/// Where a rollback stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Stopped {
+    /// The entry that says so.
+    pub position: u64,
+    /// The stage that failed.
+    pub stage: Stage,
+    /// Why, by code.
+    pub code: Option<String>,
+    /// Why, in words.
+    pub detail: String,
+}
+
+/// When something was last done, and the entry that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Last {
+    /// The entry's time.
+    pub time: Time,
+    /// The entry.
+    pub position: u64,
+}
+
+/// The rollbacks of one stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollbacks {
+    /// The one under way.
+    pub run: Option<Run>,
+    /// The last that was completed by its attempt.
+    pub completed: Option<Last>,
+    /// The last that was done for practice.
+    pub rehearsed: Option<Last>,
+    /// The last attempt that ended, and the entry that ended it.
+    ended: Option<(u64, u64)>,
+}
+
+impl Rollbacks {
+    /// The entry that closed the gate, and why.
+    pub fn closes(&self) -> Option<(u64, String)> {
+        let run = self.run.as_ref()?;
+        let position = run.closed_by?;
+        let at = run.stopped.as_ref().map_or_else(
+            || "is under way".to_owned(),
+            |stopped| format!("stopped at {}: {}", stopped.stage.as_str(), stopped.detail),
+        );
+        Some((position, format!("the rollback {} by {} {at}", run.id, run.holder)))
+    }
+
+    /// When the way back has to have been gone again: 30 days after it last was, counted from `first` where it never was.
+    pub fn rehearsal_due(&self, first: Time) -> Time {
+        let times = [self.completed, self.rehearsed].into_iter().flatten().map(|last| last.time);
+        times.max().unwrap_or(first).plus_seconds(REHEARSAL_SECONDS)
+    }
+
+    fn claim(&mut self, position: u64, time: Time, principal: &str, claim: &RollbackClaim, current: Option<&str>) {
+        let before = self.run.take();
+        let fresh = Run {
+            id: rollback_id(position),
+            attempt: position,
+            holder: principal.to_owned(),
+            claim: claim.clone(),
+            since: time,
+            from: current.map(str::to_owned),
+            done: BTreeMap::new(),
+            closed_by: None,
+            touched: false,
+            stopped: None,
+        };
+        self.run = Some(match before {
+            None => fresh,
+            // Practice leaves nothing that another rollback could go on from.
+            Some(run) if run.claim.rehearsal && !continues(&run, claim) => fresh,
+            // What was done stays done; the gate stays as it is.
+            Some(run) => Run {
+                id: run.id,
+                from: run.from,
+                done: run.done,
+                closed_by: run.closed_by,
+                touched: run.touched,
+                ..fresh
+            },
+        });
+    }
+
+    fn step(&mut self, position: u64, time: Time, step: &RollbackStep) {
+        let Some(run) = self.run.as_mut() else { return };
+        let moves = !run.claim.rehearsal;
+        match step.state {
+            StageState::Begun if step.stage == Stage::Reload => {
+                run.done.retain(|stage, _| *stage < Stage::Reload);
+                run.touched = moves;
+                if moves {
+                    run.closed_by.get_or_insert(position);
+                }
+            }
+            StageState::Begun => {}
+            StageState::Done => {
+                run.done.insert(step.stage, position);
+                if step.stage == Stage::Complete {
+                    self.rehearsed = Some(Last { time, position });
+                    self.end(position);
+                }
+            }
+            StageState::Failed => {
+                run.stopped =
+                    Some(Stopped { position, stage: step.stage, code: step.code.clone(), detail: step.detail.clone() });
+                if moves {
+                    run.closed_by.get_or_insert(position);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, position: u64) {
+        if let Some(run) = self.run.take() {
+            self.ended = Some((run.attempt, position));
+        }
+    }
+
+    /// Folds an admitted command. Whether the current engine has to be warmed up again.
+    pub fn apply(
+        &mut self,
+        position: u64,
+        time: Time,
+        principal: &str,
+        work: &RollbackWork,
+        current: Option<&str>,
+    ) -> bool {
+        match work {
+            RollbackWork::Claim(claim) => self.claim(position, time, principal, claim, current),
+            RollbackWork::Step(step) => self.step(position, time, step),
+            RollbackWork::Abandon(_) => {
+                let touched = self.run.as_ref().is_some_and(|run| run.touched);
+                self.end(position);
+                return touched;
+            }
+        }
+        false
+    }
+
+    /// Folds a reported rollback that names its attempt; what is odd about it.
+    pub fn complete(&mut self, position: u64, time: Time, attempt: u64) -> Option<String> {
+        match &self.run {
+            Some(run) if run.attempt == attempt && !run.claim.rehearsal => {
+                self.completed = Some(Last { time, position });
+                self.end(position);
+                None
+            }
+            Some(run) => Some(format!(
+                "a rollback was completed by attempt {attempt}; {} holds it by entry {}",
+                run.holder, run.attempt
+            )),
+            // The same completion told a second time.
+            None if self.ended.is_some_and(|(ended, _)| ended == attempt) => None,
+            None => Some(format!("a rollback was completed by attempt {attempt}, which the ledger does not know")),
+        }
+    }
+}
+
+/// Decides about a command of a rollback: nothing, or why not.
+pub fn decide(stacks: &Stacks, request: &Request) -> Result<(), Refusal> {
+    let Request::RollbackWork(work) = request else { return Ok(()) };
+    let stack = stacks
+        .get(work.stack())
+        .ok_or_else(|| refuse("stack", format!("the ledger has never heard of stack {:?}", work.stack())))?;
+    match work {
+        RollbackWork::Claim(claim) => {
+            for (field, value) in [("to", &claim.to), ("backup_id", &claim.backup_id), ("reason", &claim.reason)] {
+                if value.trim().is_empty() {
+                    return Err(refuse(field, format!("field `{field}` is empty")));
+                }
+            }
+            let engine = stack.engines.get(&claim.to).filter(|engine| engine.first_published.is_some());
+            let engine =
+                engine.ok_or_else(|| refuse("to", format!("{} was never published on {}", claim.to, claim.stack)))?;
+            if let Some((position, reason)) = &engine.condemned {
+                return Err(refuse("to", format!("{} is condemned: {reason}", claim.to)).by(*position));
+            }
+            free(&stack.rollbacks, claim)
+        }
+        RollbackWork::Step(step) => {
+            let run = held(&stack.rollbacks, step.attempt)?;
+            if let Some(stopped) = &run.stopped {
+                let detail = format!("the attempt stopped at {}; claim it again to go on", stopped.stage.as_str());
+                return Err(refuse("attempt", detail).by(stopped.position));
+            }
+            if step.stage == Stage::Complete && !run.claim.rehearsal {
+                return Err(refuse("stage", "a rollback is completed by llm_rollback_completed, a rehearsal by this"));
+            }
+            Ok(())
+        }
+        RollbackWork::Abandon(abandon) if abandon.reason.trim().is_empty() => {
+            Err(refuse("reason", "field `reason` is empty"))
+        }
+        RollbackWork::Abandon(abandon) => held(&stack.rollbacks, abandon.attempt).map(|_run| ()),
+    }
+}
+
+/// Whether a claim may be made with what is under way.
+fn free(rollbacks: &Rollbacks, claim: &RollbackClaim) -> Result<(), Refusal> {
+    let Some(run) = &rollbacks.run else {
+        return match (claim.takes_over, rollbacks.ended) {
+            (None, _) => Ok(()),
+            (Some(attempt), Some((ended, position))) if attempt == ended => {
+                Err(refuse("takes_over", format!("the attempt of entry {attempt} ended at entry {position}"))
+                    .by(position))
+            }
+            (Some(attempt), _) => Err(refuse("takes_over", format!("no rollback is held by entry {attempt}"))),
+        };
+    };
+    let held = format!(
+        "{} holds the {} to {} since {} (entry {}, {} on {})",
+        run.holder,
+        if run.claim.rehearsal { "rehearsal of a rollback" } else { "rollback" },
+        run.claim.to,
+        run.since,
+        run.attempt,
+        run.claim.process,
+        run.claim.host
+    );
+    if run.stopped.is_none() && claim.takes_over != Some(run.attempt) {
+        return Err(refuse("takes_over", held).by(run.attempt));
+    }
+    // A rehearsal gives way: it moved nothing.
+    if !run.claim.rehearsal && !continues(run, claim) {
+        let detail = format!("{held}; go on with the same engine and backup, or abandon it first");
+        return Err(refuse("to", detail).by(run.attempt));
+    }
+    Ok(())
+}
+
+fn continues(run: &Run, claim: &RollbackClaim) -> bool {
+    run.claim.to == claim.to && run.claim.rehearsal == claim.rehearsal && run.claim.backup_id == claim.backup_id
+}
+
+fn held(rollbacks: &Rollbacks, attempt: u64) -> Result<&Run, Refusal> {
+    match &rollbacks.run {
+        Some(run) if run.attempt == attempt => Ok(run),
+        Some(run) => {
+            Err(refuse("attempt", format!("{} holds the rollback by entry {}", run.holder, run.attempt))
+                .by(run.attempt))
+        }
+        None => {
+            let refusal = refuse("attempt", format!("no rollback is held by entry {attempt}"));
+            Err(match rollbacks.ended {
+                Some((ended, position)) if ended == attempt => refusal.by(position),
+                _ => refusal,
+            })
+        }
+    }
+}
+
+fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
+    Refusal::new(Code::CommandRefused, field.to_owned(), detail)
+}
