@@ -23,6 +23,7 @@ mod read;
 mod roles;
 mod routes;
 mod schemas;
+mod shadow;
 mod stream;
 mod tiles;
 mod traffic;
@@ -316,7 +317,11 @@ fn router(state: ApiState) -> Router {
             (route.handler)().route_layer(axum::middleware::from_fn_with_state((state.clone(), route), guard::guard));
         router = router.route(route.path, guarded);
     }
-    router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(state)
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method);
+    if shadow::mode(&state) == shadow::SHADOW {
+        return router.layer(axum::middleware::from_fn(shadow::say)).with_state(state);
+    }
+    router.with_state(state)
 }
 
 async fn no_route(uri: Uri) -> Problem {

@@ -11,6 +11,7 @@ mod check_answer;
 mod decide;
 mod deliveries;
 mod demo;
+mod doctor;
 mod entries;
 mod error;
 mod export;
@@ -68,6 +69,7 @@ fn dispatch(args: Args) -> Outcome {
     match args.task {
         Task::Init(init) => init::run(&place, &options, init),
         Task::Ingest(ingest) => ingest::run(&place, &options, &ingest),
+        Task::Doctor(doctor) => doctor::run(&place, &options, &doctor),
         Task::Serve(serve) => serve::run(&place, &options, &serve),
         Task::Bench(bench) => bench::run(&options, &bench),
         Task::Demo(demo) => demo::run(&options, named_data, &demo),

@@ -18,7 +18,8 @@ pub(crate) async fn health(State(state): State<ApiState>) -> Response {
     } else {
         (StatusCode::OK, "ok")
     };
-    (status, Json(HealthAnswer { status: word.to_owned() })).into_response()
+    (status, Json(HealthAnswer { status: word.to_owned(), mode: super::shadow::mode(&state).to_owned() }))
+        .into_response()
 }
 
 /// `/readyz`: 200 once everything found at start is folded and while the writer runs.

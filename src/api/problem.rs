@@ -12,7 +12,7 @@ use crate::identity::oidc::Fault;
 use crate::ingest::file::IngestError;
 use crate::ingest::http::BodyError;
 use crate::projection::answers::AnswerError;
-use crate::sequencer::{Outcome, SequencerError, SubmitError};
+use crate::sequencer::{Outcome, ProduceError, SequencerError, SubmitError};
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +53,14 @@ pub(crate) enum Kind {
     Busy,
     WriterStopped,
     BrokerUnavailable,
+    ReadsOnly,
     Timeout,
     Internal,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 38] = [
+    pub(crate) const ALL: [Self; 39] = [
         Self::Unauthenticated,
         Self::TokenMalformed,
         Self::TokenTooLarge,
@@ -96,6 +97,7 @@ impl Kind {
         Self::Busy,
         Self::WriterStopped,
         Self::BrokerUnavailable,
+        Self::ReadsOnly,
         Self::Timeout,
         Self::Internal,
     ];
@@ -153,6 +155,7 @@ impl Kind {
             Self::BrokerUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable", "The broker did not confirm")
             }
+            Self::ReadsOnly => (StatusCode::CONFLICT, "reads_only", "This node writes nothing"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "It took too long"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed here"),
         }
@@ -486,7 +489,10 @@ impl From<SubmitError> for Problem {
         match &error {
             SubmitError::Busy { retry_after_s } => Self::new(Kind::Busy, error.to_string()).retry_after(*retry_after_s),
             SubmitError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
-            SubmitError::Produce(_) => Self::new(Kind::BrokerUnavailable, error.to_string()).retry_after(1),
+            SubmitError::Produce(ProduceError::ReadsOnly(why)) => Self::new(Kind::ReadsOnly, *why),
+            SubmitError::Produce(ProduceError::Unconfirmed(_)) => {
+                Self::new(Kind::BrokerUnavailable, error.to_string()).retry_after(1)
+            }
             SubmitError::NotYet => Self::new(Kind::Timeout, error.to_string()),
             SubmitError::Sequencer(inner) => Self::internal(inner),
         }

@@ -164,6 +164,8 @@ pub struct StreamEvent {
 pub struct HealthAnswer {
     /// `ok`, or `writer_stopped`.
     pub status: String,
+    /// `embedded`, `kafka`, or `shadow`: a shadow's cuts and alerts are its own, and it replicates nobody's ledger.
+    pub mode: String,
 }
 
 /// Whether it can serve.

@@ -102,7 +102,13 @@ impl Args {
     pub(crate) fn is_local_only(&self) -> bool {
         matches!(
             self.task,
-            Task::Init(_) | Task::Serve(_) | Task::Demo(_) | Task::Bench(_) | Task::Export(_) | Task::Rebuild
+            Task::Init(_)
+                | Task::Doctor(_)
+                | Task::Serve(_)
+                | Task::Demo(_)
+                | Task::Bench(_)
+                | Task::Export(_)
+                | Task::Rebuild
         )
     }
 
@@ -119,6 +125,8 @@ pub(crate) enum Task {
     Init(Init),
     /// Take event logs and provider logs
     Ingest(Ingest),
+    /// Look at topics, rights, clocks and the disk, and say what would be written where; changes nothing
+    Doctor(Doctor),
     /// Run the service: intake, ledger, API, pages
     Serve(Serve),
     /// An hour of two serving stacks, made up, ingested, told and verified; needs nothing else
@@ -234,6 +242,9 @@ pub(crate) struct Init {
     /// Take metric records from this Kafka topic
     #[arg(long, value_name = "TOPIC", requires = "kafka_governance_topic")]
     pub(crate) kafka_metrics_topic: Option<String>,
+    /// Only read these topics, beside what is there: the node's name gets `.shadow`, and `serve --shadow` alone starts it
+    #[arg(long, conflicts_with_all = ["settings", "node_key"])]
+    pub(crate) shadow: bool,
     /// For a further node: the settings.json that the first node's init made
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kafka_governance_topic", "admin"])]
     pub(crate) settings: Option<PathBuf>,
@@ -296,12 +307,23 @@ pub(crate) struct Export {
     pub(crate) ledger: Option<String>,
 }
 
+/// `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Look at what a shadow needs, which writes to no topic
+    #[arg(long)]
+    pub(crate) shadow: bool,
+}
+
 /// `serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Only consume and check: say nothing, decide nothing (Kafka)
     #[arg(long)]
     pub(crate) follower: bool,
+    /// Consume topics of others and write nothing there; cuts and alerts stay here (a directory made by `init --shadow`)
+    #[arg(long, conflicts_with = "follower")]
+    pub(crate) shadow: bool,
     /// Where to listen [default: 127.0.0.1:7710]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<std::net::SocketAddr>,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::ingest::file::IngestError;
 use crate::projection::answers::{AnswerError, AskedError};
-use crate::sequencer::{SequencerError, SubmitError};
+use crate::sequencer::{ProduceError, SequencerError, SubmitError};
 
 /// Exit codes. They are documented in `docs/CLI.md` and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,7 @@ impl From<SequencerError> for CliError {
 impl From<SubmitError> for CliError {
     fn from(error: SubmitError) -> Self {
         let exit = match &error {
+            SubmitError::Produce(ProduceError::ReadsOnly(_)) => Exit::Refused,
             SubmitError::Busy { .. } | SubmitError::NotYet | SubmitError::Produce(_) => Exit::Unreachable,
             SubmitError::Sequencer(inner) if inner.is_damage() => Exit::Damaged,
             SubmitError::Stopped(_) | SubmitError::Sequencer(_) => Exit::Failed,

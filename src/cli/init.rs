@@ -8,6 +8,9 @@ use crate::clock::Clock;
 use crate::domain::settings::{NodeKey, Settings, SourceSettings};
 use crate::sequencer::{DataDir, InitOptions, Initialised, write_durably};
 
+/// Ends the name of a shadow.
+const SHADOW_SUFFIX: &str = ".shadow";
+
 pub(crate) fn run(place: &Place, options: &super::args::Options, init: Init) -> Outcome {
     if init.if_missing && place.data.join("node.json").exists() {
         DataDir::open(&place.data)?;
@@ -40,6 +43,14 @@ fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliEr
     let kafka = config.kafka.as_ref();
     let configured = || kafka.and_then(|kafka| Some((kafka.governance_topic.clone()?, kafka.metrics_topic.clone()?)));
     let source = match topics.or_else(configured) {
+        Some((governance_topic, metrics_topic)) if init.shadow => {
+            SourceSettings::Shadow { governance_topic, metrics_topic }
+        }
+        None if init.shadow => {
+            return Err(CliError::usage(
+                "--shadow reads topics: name them with --kafka-governance-topic and --kafka-metrics-topic",
+            ));
+        }
         Some((governance_topic, metrics_topic)) => SourceSettings::Kafka { governance_topic, metrics_topic },
         None => SourceSettings::Embedded,
     };
@@ -54,7 +65,16 @@ fn plan(options: &super::args::Options, init: Init) -> Result<InitOptions, CliEr
             bad.node, bad.public_key
         )));
     }
-    let node = init.node.or_else(crate::config::host_name).unwrap_or_else(|| "govledger".to_owned());
+    if settings.as_ref().is_some_and(|settings| settings.source.is_shadow()) {
+        return Err(CliError::usage(
+            "these are the settings of a shadow, whose ledger is nobody else's; make another with `govledger init --shadow`",
+        ));
+    }
+    let mut node = init.node.or_else(crate::config::host_name).unwrap_or_else(|| "govledger".to_owned());
+    if init.shadow && !node.ends_with(SHADOW_SUFFIX) {
+        // Part of every origin, so that no checkpoint of a shadow passes for another node's.
+        node.push_str(SHADOW_SUFFIX);
+    }
     Ok(InitOptions { node, source, admin: init.admin, settings, further_node_keys, now: Clock::System.now() })
 }
 
@@ -84,8 +104,12 @@ fn tell(made: &Initialised, token_out: Option<&std::path::Path>) -> Result<(), C
             out::line("              at a node that runs; another admin confirms it. A follower needs none of it");
         }
     }
-    if !matches!(directory.settings().source, SourceSettings::Embedded) {
+    if matches!(directory.settings().source, SourceSettings::Kafka { .. }) {
         out::line(format!("further nodes  govledger init --node NAME --settings {root}/settings.json"));
+    }
+    if directory.settings().source.is_shadow() {
+        out::line(format!("next          govledger serve --shadow --data {root}"));
+        return Ok(());
     }
     out::line(format!(
         "next          govledger serve --data {root}    or    govledger ingest --data {root} --time recorded FILE..."

@@ -22,7 +22,7 @@ use crate::domain::policy::Policy;
 use crate::domain::settings::{RULES_CAPACITY, SourceSettings};
 use crate::identity::oidc::Providers;
 use crate::identity::trail::Trail;
-use crate::ingest::kafka::{KafkaIntakeError, follower_producer, producer};
+use crate::ingest::kafka::{KafkaIntakeError, Part, follower_producer, producer, shadow_producer};
 use crate::ingest::triton::{self, Scrapers};
 use crate::notify::Notifier;
 use crate::sequencer::{
@@ -39,7 +39,12 @@ pub(crate) fn run(place: &Place, options: &Options, serve: &Serve) -> Outcome {
         config.listen = listen;
     }
     start_log(&config.log)?;
-    service(&config, serve.follower)
+    let part = match (serve.follower, serve.shadow) {
+        (_, true) => Part::Shadow,
+        (true, false) => Part::Follower,
+        (false, false) => Part::Full,
+    };
+    service(&config, part)
 }
 
 /// Serves what the demo made, to whoever reaches this machine's own address.
@@ -48,7 +53,7 @@ pub(crate) fn run_demo(options: &Options, data: &Path) -> Outcome {
     data.clone_into(&mut config.data);
     // The demo's data is nobody's secret, and a page that asks for a token shows little.
     config.open_reads = true;
-    service(&config, false)
+    service(&config, Part::Full)
 }
 
 fn start_log(config: &LogConfig) -> Result<(), CliError> {
@@ -75,10 +80,18 @@ struct Intake {
     task: Option<JoinHandle<Result<(), KafkaIntakeError>>>,
 }
 
-fn service(config: &Config, follower: bool) -> Outcome {
+fn service(config: &Config, part: Part) -> Outcome {
     let data_dir = DataDir::open(&config.data)?.with_ledger_options(config.ledger_options());
     let embedded = data_dir.settings().source == SourceSettings::Embedded;
-    if embedded && (follower || config.kafka.is_some()) {
+    let is_shadow = data_dir.settings().source.is_shadow();
+    if is_shadow != (part == Part::Shadow) {
+        return Err(CliError::usage(if is_shadow {
+            "this directory was made by `init --shadow`; its ledger holds cuts and alerts that no other has, so only `serve --shadow` starts it. For a node that writes make a directory with `init`"
+        } else {
+            "--shadow needs a directory of its own: make one with `govledger init --shadow --kafka-governance-topic TOPIC --kafka-metrics-topic TOPIC`"
+        }));
+    }
+    if embedded && (part != Part::Full || config.kafka.is_some()) {
         return Err(CliError::usage(KafkaIntakeError::NotKafka.to_string()));
     }
     check_scrapes(config, data_dir.settings().rules_version)?;
@@ -90,8 +103,8 @@ fn service(config: &Config, follower: bool) -> Outcome {
     let running = start(core, writer)?;
     let sealing = sealers.map(|sealers| Sealing::start(sealers, running.shared())).transpose()?;
     let served = runtime.block_on(async {
-        let (handle, intake) = intake(config, &data_dir, &running, follower, policy)?;
-        let served = listen(config, handle, &data_dir, intake.ended.clone(), !follower).await;
+        let (handle, intake) = intake(config, &data_dir, &running, part, policy)?;
+        let served = listen(config, handle, &data_dir, intake.ended.clone(), part == Part::Full).await;
         intake.end().await?;
         served
     });
@@ -122,7 +135,7 @@ fn intake(
     config: &Config,
     data_dir: &DataDir,
     running: &Running,
-    follower: bool,
+    part: Part,
     policy: Option<Policy>,
 ) -> Result<(Handle, Intake), CliError> {
     let (stop, stopping) = watch::channel(false);
@@ -132,13 +145,13 @@ fn intake(
         return Ok((new_handle(None)?, Intake { stop, ended, task: None }));
     }
     let kafka = config.kafka.clone().unwrap_or_default();
-    let producer = if follower {
-        follower_producer()
-    } else {
-        producer(&kafka, data_dir.settings()).map_err(|error| refused(&error))?
+    let producer = match part {
+        Part::Follower => follower_producer(),
+        Part::Shadow => shadow_producer(),
+        Part::Full => producer(&kafka, data_dir.settings()).map_err(|error| refused(&error))?,
     };
     let handle = new_handle(Some(producer))?;
-    let reading = crate::ingest::kafka::run(handle.clone(), kafka, follower, policy, stopping);
+    let reading = crate::ingest::kafka::run(handle.clone(), kafka, part, policy, stopping);
     let task = tokio::spawn(async move {
         let result = reading.await;
         ending.send_replace(true);
@@ -180,7 +193,7 @@ async fn listen(
     let address = listener.local_addr().map_err(CliError::failed)?;
     let url = format!("http://{}", reachable(address));
     let token = new_token()?;
-    // A follower only consumes and checks: it tells nobody.
+    // A follower only consumes and checks, and what a shadow says stays with it: they tell nobody.
     let notify = config.notify.as_ref().filter(|_| tells);
     let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
     let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
@@ -195,7 +208,8 @@ async fn listen(
     let file = ServiceFile::path(data_dir.root());
     let found = ServiceFile { url: url.clone(), token };
     write_durably(&file, &serde_json::to_vec_pretty(&found)?, 0o600)?;
-    out::line(format!("govledger serves {} on {url}", data_dir.root().display()));
+    let beside = if data_dir.settings().source.is_shadow() { ", as a shadow that writes to no topic" } else { "" };
+    out::line(format!("govledger serves {} on {url}{beside}", data_dir.root().display()));
     let served = serve(listener, state, until_stopped(file.clone(), ended)).await;
     // Where the server ended by itself the file is still there.
     let _ = std::fs::remove_file(&file);

@@ -62,6 +62,21 @@ pub enum SourceSettings {
         /// The metrics topic; one ledger a partition.
         metrics_topic: String,
     },
+    /// Kafka partitions that others own, read beside what is there. What the node itself says goes between the records in this
+    /// directory alone, so its trees are nobody else's.
+    Shadow {
+        /// The governance topic, of one partition.
+        governance_topic: String,
+        /// The metrics topic; one ledger a partition.
+        metrics_topic: String,
+    },
+}
+
+impl SourceSettings {
+    /// Whether this is a ledger beside what is there, of which nobody else has a replica.
+    pub const fn is_shadow(&self) -> bool {
+        matches!(self, Self::Shadow { .. })
+    }
 }
 
 /// A node's public key.
@@ -149,7 +164,7 @@ impl Settings {
     pub fn metrics(&self, n: u32) -> Result<MetricsSettings, serde_json::Error> {
         let partition = match &self.source {
             SourceSettings::Embedded => None,
-            SourceSettings::Kafka { metrics_topic, .. } => {
+            SourceSettings::Kafka { metrics_topic, .. } | SourceSettings::Shadow { metrics_topic, .. } => {
                 Some(Partition { topic: metrics_topic.clone(), partition: n })
             }
         };

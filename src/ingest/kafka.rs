@@ -14,11 +14,14 @@ mod client;
 mod config;
 mod cursor;
 mod cuts;
+pub mod doctor;
 mod error;
 mod intake;
 mod producer;
 mod progress;
 mod record;
+mod rights;
+mod shadow;
 mod source;
 mod speaker;
 mod speech;
@@ -43,7 +46,7 @@ use tokio::task::JoinHandle;
 
 pub use config::{IsolationLevel, KafkaConfig, Pauses, SaslMechanism, SecurityProtocol};
 pub use error::KafkaIntakeError;
-pub use producer::{follower_producer, producer};
+pub use producer::{follower_producer, producer, shadow_producer};
 
 use self::checks::{Checked, Topics};
 use self::cuts::Sizes;
@@ -59,11 +62,22 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The name under which the broker itself is shown among what is stopped.
 const BROKER: &str = "kafka";
 
+/// What a node does beside reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It says what it derives, and takes commands.
+    Full,
+    /// Nothing: it checks what others say.
+    Follower,
+    /// What it says stays in its own ledger.
+    Shadow,
+}
+
 /// Runs the intake until `shutdown` says so; ends early where the topics or the policy are refused.
 pub fn run(
     handle: Handle,
     config: KafkaConfig,
-    follower: bool,
+    part: Part,
     policy: Option<Policy>,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<Result<(), KafkaIntakeError>> {
@@ -71,13 +85,14 @@ pub fn run(
         let mut running = Service {
             handle,
             config,
+            part,
             stop: Arc::new(AtomicBool::new(false)),
             partitions: Partitions::default(),
             threads: Vec::new(),
             workers: Arc::new(Semaphore::new(cores())),
             shutdown,
         };
-        let result = running.serve(follower, policy).await;
+        let result = running.serve(policy).await;
         running.end().await;
         result
     })
@@ -90,6 +105,7 @@ fn cores() -> usize {
 struct Service {
     handle: Handle,
     config: KafkaConfig,
+    part: Part,
     stop: Arc<AtomicBool>,
     partitions: Partitions,
     threads: Vec<thread::JoinHandle<()>>,
@@ -98,10 +114,10 @@ struct Service {
 }
 
 impl Service {
-    async fn serve(&mut self, follower: bool, policy: Option<Policy>) -> Result<(), KafkaIntakeError> {
+    async fn serve(&mut self, policy: Option<Policy>) -> Result<(), KafkaIntakeError> {
         let topics = checks::topics(self.handle.data_dir().settings(), &self.config)?;
         let Some(checked) = self.check(&topics).await? else { return Ok(()) };
-        tracing::info!(?topics, ?checked, follower, "kafka.started");
+        tracing::info!(?topics, ?checked, part = ?self.part, "kafka.started");
         // Governance first and by itself: its answers wait for nothing.
         let governance = Arc::new(Progress::new(self.handle.clock()));
         let place = Place { topic: topics.governance.clone(), partition: 0 };
@@ -112,7 +128,7 @@ impl Service {
         }
         // From here on this node knows what was said before it came.
         self.handle.shared().status.caught_up.store(true, Ordering::SeqCst);
-        let speaker = if follower { None } else { Some(self.speaker(policy, &checked).await?) };
+        let speaker = if self.part == Part::Follower { None } else { Some(self.speaker(policy, &checked).await?) };
         self.watch_partitions(&topics).await?;
         if let Some(speaker) = speaker {
             // It has seen the same signal.
@@ -161,6 +177,7 @@ impl Service {
             target,
             handle: self.handle.clone(),
             config: self.config.clone(),
+            part: self.part,
             progress,
             stop: Arc::clone(&self.stop),
             runtime: tokio::runtime::Handle::current(),
@@ -202,7 +219,10 @@ impl Service {
     }
 
     async fn speaker(&mut self, policy: Option<Policy>, checked: &Checked) -> Result<JoinHandle<()>, KafkaIntakeError> {
-        let producer = producer(&self.config, self.handle.data_dir().settings())?;
+        let producer = match self.part {
+            Part::Shadow => shadow::voice(self.handle.clone()),
+            Part::Full | Part::Follower => producer(&self.config, self.handle.data_dir().settings())?,
+        };
         if let Some(policy) = policy
             && let Some(sealed) = self.handle.policy_saying(policy).await?
         {

@@ -63,8 +63,14 @@ pub struct Produced {
 
 /// A record that did not reach the broker, or not for sure.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker did not confirm: {0}")]
-pub struct ProduceError(pub String);
+pub enum ProduceError {
+    /// The broker, or the client on its way to it.
+    #[error("the broker did not confirm: {0}")]
+    Unconfirmed(String),
+    /// A node that only reads.
+    #[error("{0}")]
+    ReadsOnly(&'static str),
+}
 
 type ProduceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Produced>, ProduceError>> + Send + 'a>>;
 

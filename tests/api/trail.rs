@@ -160,7 +160,7 @@ fn holds(directory: &Path, vkey: &Path, shows: &[&str]) {
         assert!(done.stdout.contains("access: ok") && done.stdout.contains("everything holds"), "{}", done.stdout);
     }
     let told = govledger(&["--data", data, "access"]).expect(0);
-    assert!(shows.iter().all(|path| told.stdout.contains(path)), "{}", shown.stdout);
+    assert!(shows.iter().all(|path| told.stdout.contains(path)), "{}", told.stdout);
     // The key of the trail signs the trail alone: it vouches for nothing else, also where its grant is laid beside another ledger.
     let grant = std::fs::read_to_string(directory.join("access/rotations")).unwrap();
     std::fs::write(Path::new(to).join("governance/rotations"), grant).unwrap();

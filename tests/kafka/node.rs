@@ -10,7 +10,7 @@ use govledger::domain::metric::TimeFields;
 use govledger::domain::policy::Policy;
 use govledger::domain::principal::Role;
 use govledger::domain::settings::SourceSettings;
-use govledger::ingest::kafka::{KafkaConfig, KafkaIntakeError, follower_producer, producer, run};
+use govledger::ingest::kafka::{KafkaConfig, KafkaIntakeError, Part, follower_producer, producer, run};
 use govledger::projection::answers::Asked;
 use govledger::projection::governance::Verdict;
 use govledger::sequencer::{CommandOutcome, Core, DataDir, Handle, InitOptions, Options, Running, start};
@@ -62,7 +62,8 @@ impl Node {
         let producer = if follower { follower_producer() } else { producer(config, data_dir.settings()).unwrap() };
         let handle = Handle::new(&running, data_dir, Clock::System, TimeFields::default(), Some(producer)).unwrap();
         let (shutdown, stop) = watch::channel(false);
-        let task = run(handle.clone(), config.clone(), follower, policy, stop);
+        let task =
+            run(handle.clone(), config.clone(), if follower { Part::Follower } else { Part::Full }, policy, stop);
         Self { handle, running: Some(running), task, shutdown, runtime }
     }
 

@@ -37,7 +37,9 @@ pub(super) struct Checked {
 
 /// The topics in the ledger's first entry, which the configuration may repeat but not change.
 pub(super) fn topics(settings: &Settings, config: &KafkaConfig) -> Result<Topics, KafkaIntakeError> {
-    let SourceSettings::Kafka { governance_topic, metrics_topic } = &settings.source else {
+    let (SourceSettings::Kafka { governance_topic, metrics_topic }
+    | SourceSettings::Shadow { governance_topic, metrics_topic }) = &settings.source
+    else {
         return Err(KafkaIntakeError::NotKafka);
     };
     let pairs =
@@ -147,6 +149,6 @@ async fn settings_of(config: &KafkaConfig, node: &str, topics: &Topics) -> Resul
 }
 
 /// A command of Kafka's own tools, as it can be pasted.
-fn tool(config: &KafkaConfig, tool: &str, arguments: &str) -> String {
+pub(super) fn tool(config: &KafkaConfig, tool: &str, arguments: &str) -> String {
     format!("{tool} --bootstrap-server {} {arguments}", config.bootstrap_servers)
 }

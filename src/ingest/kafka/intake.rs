@@ -16,6 +16,7 @@ use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::Part;
 use super::block::{Block, Blocks, InFlight};
 use super::client::{self, Consumer};
 use super::config::KafkaConfig;
@@ -54,6 +55,7 @@ pub(super) struct Intake {
     pub(super) target: Target,
     pub(super) handle: Handle,
     pub(super) config: KafkaConfig,
+    pub(super) part: Part,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) runtime: runtime::Handle,
@@ -166,13 +168,22 @@ impl Intake {
         }
     }
 
-    /// Checks the source. Only called while nothing is in flight: the ledger's last entry is its last record.
+    /// Where that offset lies: at the end, but for what a shadow said after it.
+    fn position_of(&self, offset: u64, size: u64) -> u64 {
+        let at = match self.target {
+            Target::Governance => self.handle.shared().governance().offsets.position_of(offset, size),
+            Target::Metrics(_) => None,
+        };
+        at.unwrap_or(size.saturating_sub(1))
+    }
+
+    /// Checks the source. Only called while nothing is in flight.
     fn open(&self) -> Result<Found, KafkaIntakeError> {
         let consumer = self.consumer()?;
         let ledger = self.ledger();
         let last = match (self.last_offset(), self.handle.shared().reader(&ledger)) {
             (Some(offset), Some(reader)) => {
-                let position = reader.size().saturating_sub(1);
+                let position = self.position_of(offset, reader.size());
                 let entry = reader
                     .entry(position)
                     .map_err(|source| KafkaIntakeError::Ledger { ledger: ledger.clone(), source })?;
@@ -180,7 +191,13 @@ impl Intake {
             }
             _ => None,
         };
-        let confirmed = self.handle.shared().governance().holes.get(&ledger).cloned().unwrap_or_default();
+        let confirmed = match self.part {
+            // It joins topics whose beginning has expired, and nobody can decide anything there: the next leaf says what is missing.
+            Part::Shadow => vec![(0, u64::MAX, 0)],
+            Part::Full | Part::Follower => {
+                self.handle.shared().governance().holes.get(&ledger).cloned().unwrap_or_default()
+            }
+        };
         self.place.examine(&consumer, last, &confirmed, self.config.request_timeout())
     }
 
@@ -401,7 +418,8 @@ impl Intake {
         let next = self.progress.next();
         let unchanged = reading.committed.1 == next;
         reading.committed = (monotonic(), next);
-        if unchanged {
+        // A shadow leaves nothing at the broker, its position included.
+        if unchanged || self.part == Part::Shadow {
             return;
         }
         // Only a display depends on it; a failure is worth no more than a word.

@@ -37,9 +37,9 @@ impl std::fmt::Debug for TopicProducer {
     }
 }
 
-/// Refuses: a follower only reads.
+/// Refuses, with the reason: this node only reads.
 #[derive(Debug)]
-struct FollowerProducer;
+struct NoProducer(&'static str);
 
 /// The producer of Kafka mode. Connects when it is first used.
 pub fn producer(config: &KafkaConfig, settings: &Settings) -> Result<Arc<dyn Producer>, KafkaIntakeError> {
@@ -52,7 +52,14 @@ pub fn producer(config: &KafkaConfig, settings: &Settings) -> Result<Arc<dyn Pro
 
 /// The producer of a follower: whoever wants to write is sent elsewhere.
 pub fn follower_producer() -> Arc<dyn Producer> {
-    Arc::new(FollowerProducer)
+    Arc::new(NoProducer("this node is a follower and writes nothing; ask another"))
+}
+
+/// The producer of a shadow: nothing that is asked of it takes effect anywhere.
+pub fn shadow_producer() -> Arc<dyn Producer> {
+    Arc::new(NoProducer(
+        "this node is a shadow: it reads the topics of others and writes nothing, so nothing can be handed in or decided here",
+    ))
 }
 
 fn create(settings: &ClientConfig) -> Result<Client, KafkaIntakeError> {
@@ -65,7 +72,7 @@ impl TopicProducer {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((code, reason)) = client.client().fatal_error() {
             tracing::warn!(%code, reason, "kafka.producer_replaced");
-            *client = create(&self.settings).map_err(|error| ProduceError(error.to_string()))?;
+            *client = create(&self.settings).map_err(|error| ProduceError::Unconfirmed(error.to_string()))?;
         }
         Ok(client.clone())
     }
@@ -92,14 +99,15 @@ impl TopicProducer {
                         next = refused;
                         tokio::time::sleep(QUEUE_FULL).await;
                     }
-                    Err((error, _)) => return Err(ProduceError(error.to_string())),
+                    Err((error, _)) => return Err(ProduceError::Unconfirmed(error.to_string())),
                 }
             });
         }
         let mut produced = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            let delivered = delivery.await.map_err(|_canceled| ProduceError("the producer ended".to_owned()))?;
-            produced.push(at(&delivered.map_err(|(error, _)| ProduceError(error.to_string()))?));
+            let delivered =
+                delivery.await.map_err(|_canceled| ProduceError::Unconfirmed("the producer ended".to_owned()))?;
+            produced.push(at(&delivered.map_err(|(error, _)| ProduceError::Unconfirmed(error.to_string()))?));
         }
         Ok(produced)
     }
@@ -124,11 +132,9 @@ impl Producer for TopicProducer {
     }
 }
 
-impl Producer for FollowerProducer {
+impl Producer for NoProducer {
     fn governance(&self, _items: Vec<Submission>) -> Sending<'_> {
-        Box::pin(std::future::ready(Err(ProduceError(
-            "this node is a follower and writes nothing; ask another".to_owned(),
-        ))))
+        Box::pin(std::future::ready(Err(ProduceError::ReadsOnly(self.0))))
     }
 
     fn metrics(&self, items: Vec<Submission>) -> Sending<'_> {
