@@ -69,6 +69,29 @@ fn a_used_segment_whose_header_is_damaged_is_no_segment_just_begun() {
 }
 
 #[test]
+fn a_segment_of_which_only_the_length_reached_the_disk_was_just_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 900, options()));
+    let begun = path.join("segments").join(format!("{:020}.segment", 900));
+    // The header's block and no more: nothing was ever written behind it.
+    for (len, is_begun) in [(0, true), (1_023, true), (1_024, true), (1_025, false)] {
+        fs::write(&begun, vec![0; len]).unwrap();
+        match Ledger::open(&path, ORIGIN, key(), options()) {
+            Ok((ledger, report)) => {
+                assert!(is_begun, "{len} bytes: {report:?}");
+                check_entries(&ledger.reader(), 900);
+                assert!(!begun.exists(), "{len} bytes");
+            }
+            Err(error) => {
+                assert!(!is_begun, "{len} bytes: {error}");
+                assert_eq!(error.damage().unwrap().kind, DamageKind::SegmentHeader);
+            }
+        }
+    }
+}
+
+#[test]
 fn damage_in_an_earlier_segment_names_the_entry() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
