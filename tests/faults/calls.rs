@@ -1,4 +1,7 @@
 //! Each system call by which the service makes something durable, failing or killing the process while load goes on.
+//!
+//! `GOVLEDGER_CALLS=FROM..TO cargo test --test faults each_durable_call` crosses all calls and faults at other moments: from the
+//! FROM-th call of a kind on, then from the next, and so on.
 
 use std::time::Duration;
 
@@ -124,4 +127,28 @@ fn a_kill_at_a_rename_leaves_the_old_or_the_new() {
 #[test]
 fn a_segment_that_cannot_be_opened_is_said() {
     check("openat", "openat", Fault::Error("EIO"), 1, Some(SEGMENT));
+}
+
+/// The calls by which something becomes durable, crossed with what can happen at them. Writes are narrowed to the segment, since
+/// the cache and the access ledger write as well. A start makes some ten whole syncs and one rename, and load makes none.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the moments of a long run are handed in by the environment")]
+fn each_durable_call_goes_wrong_in_each_way() {
+    let moments: Vec<u32> = match std::env::var("GOVLEDGER_CALLS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").unwrap();
+            (from.parse().unwrap()..to.parse().unwrap()).collect()
+        }
+        Err(_) => vec![1],
+    };
+    let faults = [Fault::Error("EIO"), Fault::Error("ENOSPC"), Fault::Kill];
+    let calls = [("fdatasync", None, 40), ("pwrite64", Some(SEGMENT), 40), ("fsync", None, 6), ("rename", None, 1)];
+    for (call, file, last) in calls {
+        for when in moments.iter().copied().filter(|when| *when <= last) {
+            for fault in faults {
+                eprintln!("{call} {fault:?} at {when}");
+                check(&format!("each-{call}-{when}"), call, fault, when, file);
+            }
+        }
+    }
 }
