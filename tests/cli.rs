@@ -4,6 +4,8 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/documented.rs"]
+mod documented;
 #[path = "cli/operate.rs"]
 mod operate;
 

@@ -98,6 +98,24 @@ impl Bench {
         self.directory.path().join("data")
     }
 
+    /// A line of a shell beside the data directory, which is found there under the name that it has by default: the exit code, and
+    /// all that it said.
+    pub(crate) fn shell(&self, line: &str) -> (i32, String) {
+        let default = self.directory.path().join("govledger-data");
+        if !default.exists() {
+            std::os::unix::fs::symlink(self.root(), default).unwrap();
+        }
+        let programs = Path::new(env!("CARGO_BIN_EXE_govledger")).parent().unwrap();
+        let path = std::env::join_paths([programs, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec 2>&1; {line}")]).current_dir(self.directory.path()).env("PATH", path);
+        for name in ["GOVLEDGER_URL", "GOVLEDGER_TOKEN", "GOVLEDGER_DATA"] {
+            command.env_remove(name);
+        }
+        let ran = ran(command.output().unwrap());
+        (ran.code.unwrap(), ran.out)
+    }
+
     /// A path in the data directory.
     pub(crate) fn data(&self, name: &str) -> String {
         match name.strip_prefix("../") {

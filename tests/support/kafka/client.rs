@@ -139,9 +139,14 @@ impl Kafka {
     pub(crate) fn produce_apart(&self, topic: &str, records: &[Record], apart: Duration) {
         let producer: FutureProducer =
             self.client().set("enable.idempotence", "true").set("linger.ms", "5").create().unwrap();
+        let mut sent = Vec::with_capacity(records.len());
         for record in records {
-            send_all(&producer, topic, std::slice::from_ref(record));
+            sent.push(producer.send_result(to_future_record(topic, record)).map_err(|(error, _)| error).unwrap());
             std::thread::sleep(apart);
+        }
+        producer.flush(LIMIT).unwrap();
+        for delivery in sent {
+            block_on(delivery).expect("the producer is still there").map_err(|(error, _)| error).unwrap();
         }
     }
 
