@@ -268,6 +268,29 @@ fn a_token_that_is_no_good_is_refused_with_its_own_code() {
         stage.command(token, "/v1/incidents", "k", &json!({ "stack": "s", "title": "t" })).expect(401);
     }
     stage.with(&good).get("/v1/stacks").expect(200);
+
+    // Each stands in the access trail, with its code, the status and the digest of what was shown.
+    let admin = std::fs::read_to_string(&stage.admin).unwrap().trim().to_owned();
+    for (code, token) in &tokens {
+        let shown = token_sha256(token)[..32].to_owned();
+        wait_for(&format!("{code} in the trail"), Duration::from_secs(10), || {
+            let trail = stage.with(&admin).get("/v1/access?limit=1000").expect(200).json();
+            let fits = |entry: &&Value| {
+                let is_jwt = !token.starts_with('!');
+                entry["kind"] == "denied"
+                    && entry["code"] == *code
+                    && entry["status"] == 401
+                    && (entry["token_digest"] == shown.as_str() || !is_jwt)
+            };
+            trail["entries"].as_array().unwrap().iter().find(fits).map(|_| ())
+        });
+    }
+    // The same good token twice is no second act: the command under its key is answered as at first, and the ledger has it once.
+    let olu = provider.person("olu", "RS256");
+    let act = || stage.command(&olu, "/v1/incidents", "again", &json!({ "stack": "s", "title": "t" })).expect(200);
+    assert_eq!(act().json()["position"], act().json()["position"]);
+    let incidents = stage.with(&olu).get("/v1/incidents").expect(200).json();
+    assert_eq!(incidents["incidents"].as_array().unwrap().len(), 1, "{incidents}");
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn note_again(directory: &Path, path: &str) {
 }
 
 /// The trail of a directory holds with `vkey` alone, in place and exported, and shows what it should.
-fn holds(directory: &Path, vkey: &Path, shows: &[&str]) {
+fn holds(directory: &Path, vkey: &Path, paths: &[&str]) {
     let (data, vkey) = (directory.to_str().unwrap(), vkey.to_str().unwrap());
     let export = tempfile::tempdir().unwrap();
     let to = export.path().join("export");
@@ -159,8 +159,8 @@ fn holds(directory: &Path, vkey: &Path, shows: &[&str]) {
         let done = govledger(arguments).expect(0);
         assert!(done.stdout.contains("access: ok") && done.stdout.contains("everything holds"), "{}", done.stdout);
     }
-    let told = govledger(&["--data", data, "access"]).expect(0);
-    assert!(shows.iter().all(|path| told.stdout.contains(path)), "{}", told.stdout);
+    let trail = govledger(&["--data", data, "access"]).expect(0);
+    assert!(paths.iter().all(|path| trail.stdout.contains(path)), "{}", trail.stdout);
     // The key of the trail signs the trail alone: it vouches for nothing else, also where its grant is laid beside another ledger.
     let grant = std::fs::read_to_string(directory.join("access/rotations")).unwrap();
     std::fs::write(Path::new(to).join("governance/rotations"), grant).unwrap();

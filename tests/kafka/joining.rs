@@ -1,7 +1,10 @@
 //! A further node joins a ledger that runs: it follows until two admins have enrolled its key, and then says and decides like the first.
 
-use govledger::domain::command::{KeyConfirm, KeyRevoke, NodeEnroll, PrincipalEnroll, Request};
+use govledger::domain::command::{
+    KeyConfirm, KeyRevoke, NodeEnroll, PrincipalEnroll, Request, WaiverDecision, WaiverScope, waiver_id,
+};
 use govledger::domain::envelope::{hex, key_id};
+use govledger::domain::policy::Rule;
 use govledger::domain::principal::{Role, token_sha256};
 use govledger::domain::refusal::Code;
 use govledger::projection::governance::Verdict;
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::node::{Node, SOON, init};
 use crate::support::wait::wait_for;
-use crate::{Stage, published};
+use crate::{STACK, Stage, published};
 
 /// The position of an admitted command, or the code of a refused one.
 fn outcome(outcome: CommandOutcome) -> Result<u64, Code> {
@@ -31,6 +34,26 @@ fn admin(name: &str) -> Request {
         token_sha256: token_sha256(&format!("glt_{name}")),
         ..PrincipalEnroll::default()
     })
+}
+
+/// A waiver that ends in a few seconds, asked for at one node and approved at the other.
+fn approved_waiver(first: &Node, second: &Node) -> String {
+    let finance = PrincipalEnroll {
+        name: "fin".to_owned(),
+        roles: [Role::Finance].into(),
+        token_sha256: token_sha256("glt_fin"),
+        ..PrincipalEnroll::default()
+    };
+    outcome(first.command(Role::Admin, "fin", Request::PrincipalEnroll(finance))).unwrap();
+    let expires = first.handle.now().plus_seconds(15);
+    let scope = WaiverScope::new(Rule::LatencyP95, STACK, "a short one", "none", expires);
+    let scope_sha256 = Some(scope.sha256());
+    let position = outcome(first.command(Role::Admin, "ask", Request::WaiverRequest(scope))).unwrap();
+    second.wait_size("governance", position + 1);
+    let waiver = waiver_id(position);
+    let decision = WaiverDecision { waiver: waiver.clone(), scope_sha256, reason: None };
+    outcome(second.command_of("fin", Role::Finance, "say", Request::WaiverApprove(decision))).unwrap();
+    waiver
 }
 
 fn refused_entries(node: &Node) -> usize {
@@ -75,6 +98,7 @@ fn a_further_node_is_enrolled_by_two_admins_while_the_first_one_runs() {
 
     // In force: what it vouches for has effect at both, and it goes on alone.
     outcome(second.command(Role::Admin, "late", admin("bo"))).unwrap();
+    let waiver = approved_waiver(&first, &second);
     first.stop();
     for _ in 0..2 {
         let before = last_cut(&second);
@@ -85,6 +109,15 @@ fn a_further_node_is_enrolled_by_two_admins_while_the_first_one_runs() {
     first.wait_size("governance", second.size("governance"));
     first.wait_size("metrics-0", second.size("metrics-0"));
     first.assert_same_trees(&second);
+    // What time brings about is said once, by however many nodes, one of which was away.
+    for node in [&first, &second] {
+        let ended = || node.ask("/v1/waivers")["waivers"].as_array().unwrap()[0]["status"] == "expired";
+        wait_for("the waiver's end", SOON, || ended().then_some(()));
+        for kind in ["llm_waiver_expiring", "llm_waiver_expired"] {
+            let said = node.said().into_iter().filter(|(name, _)| name == kind).count();
+            assert_eq!(said, 1, "{kind} of {waiver}");
+        }
+    }
     let row = |node: &Node| -> Value {
         let keys = node.ask("/v1/keys");
         keys["nodes"].as_array().unwrap().iter().find(|row| row["node"] == "b").unwrap().clone()
