@@ -235,6 +235,7 @@ fn check_exposition(http: &Http) {
             "http_requests",
             "notify",
             "unpriced",
+            "scrape",
         ];
         let there = exposed.contains(&name) || needs_an_event.iter().any(|part| name.contains(part));
         assert!(there, "{name} is not exposed:\n{text}");
