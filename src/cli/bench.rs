@@ -6,6 +6,7 @@
 
 mod append;
 mod baseline;
+mod disk;
 mod intake;
 mod kafka;
 mod memory;
@@ -65,6 +66,8 @@ pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
     said("file intake");
     let node = intake::Node::open(&scratch.0.join("data"))?;
     let intake_rate = intake::measure(&node, &traffic, &baseline, &mut report)?;
+    let alone = disk::rate_of(&traffic, &scratch.0)?;
+    report.share("file intake, beside the disk alone", intake_rate, alone, disk::AGAINST, None);
     said("reads");
     reads::measure(&node, &mut report)?;
     said("single appends");

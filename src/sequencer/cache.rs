@@ -147,10 +147,15 @@ impl Cache {
         CacheIds(self.ids.clone())
     }
 
-    /// Keeps a snapshot, and with it every claim made so far.
-    pub fn store(&self, snapshot: &Snapshot) -> Result<(), SequencerError> {
+    /// Keeps a snapshot, and with it every claim made so far; the one at `replaced` governance entries is let go of after it, so
+    /// that a crash leaves one of the two at least. Its bytes.
+    pub fn store(&self, snapshot: &Snapshot, replaced: Option<u64>) -> Result<u64, SequencerError> {
         let bytes = serde_json::to_vec(snapshot)?;
+        let length = bytes.len() as u64;
         self.snapshots.insert(snapshot.governance.size.to_be_bytes(), bytes).map_err(wrong)?;
+        if let Some(replaced) = replaced {
+            self.snapshots.remove(replaced.to_be_bytes()).map_err(wrong)?;
+        }
         if self.snapshots.len() > SNAPSHOTS_MAX {
             let keys: Vec<_> = self.snapshots.iter().keys().filter_map(Result::ok).collect();
             for key in keys.iter().take(SNAPSHOTS_MAX / 2).step_by(2) {
@@ -158,7 +163,7 @@ impl Cache {
             }
         }
         self.db.flush().map_err(wrong)?;
-        Ok(())
+        Ok(length)
     }
 
     /// The last snapshot at or before `size` entries.

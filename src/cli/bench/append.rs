@@ -1,8 +1,8 @@
 //! Single durable appends by many waiting tasks, beside write and fdatasync of the same groups alone.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -14,33 +14,43 @@ use crate::clock::monotonic;
 use crate::domain::leaf::Header;
 use crate::sequencer::MetricsChunk;
 
-const FOR: Duration = Duration::from_secs(3);
+/// Ours and the bare writes take turns, so that a disk whose speed changes from second to second is the same for both.
+const TURNS: u32 = 8;
+const TURN: Duration = Duration::from_millis(500);
 
 pub(super) fn measure(node: &Node, traffic: &Traffic, scratch: &Path, report: &mut Report) -> Result<(), CliError> {
     let line = {
         use std::io::BufRead as _;
-        let file = std::fs::File::open(&traffic.path).map_err(file_error(&traffic.path))?;
+        let file = File::open(&traffic.path).map_err(file_error(&traffic.path))?;
         std::io::BufReader::new(file).lines().next().transpose().map_err(file_error(&traffic.path))?.unwrap_or_default()
     };
     for (tasks, least) in [(100, 0.60), (200, 0.75)] {
         let figures = || node.handle.shared().status.batches.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let before = figures();
-        let began = monotonic();
-        let appended = node.runtime.block_on(many(node, &line, tasks))?;
-        let ours = rate(appended, began.elapsed());
-        let after = figures();
-        let groups = (after.count - before.count).max(1);
-        let bare = bare(scratch, line.len() + 60, appended, groups)?;
-        let mean = appended / groups;
-        let work = format!("durable append of single entries, {tasks} waiting tasks (groups of {mean})");
-        report.share(&work, ours, bare, "write + fdatasync of the same groups", Some(least));
+        let mut bare = Bare::new(scratch, line.len() + 60)?;
+        let (mut appended, mut groups, mut took) = (0, 0, Duration::ZERO);
+        for _ in 0..TURNS {
+            let (before, began) = (figures().count, monotonic());
+            let count = node.runtime.block_on(many(node, &line, tasks))?;
+            took += began.elapsed();
+            let batches = (figures().count - before).max(1);
+            (appended, groups) = (appended + count, groups + batches);
+            bare.turn(usize::try_from(count / batches).unwrap_or(1).max(1))?;
+        }
+        let work = format!("durable append of single entries, {tasks} waiting tasks (groups of {})", appended / groups);
+        report.share(
+            &work,
+            rate(appended, took),
+            rate(bare.written, bare.took),
+            "write + fdatasync of the same groups, by turns",
+            Some(least),
+        );
     }
     Ok(())
 }
 
 async fn many(node: &Node, line: &str, tasks: usize) -> Result<u64, CliError> {
     let mut set = tokio::task::JoinSet::new();
-    let until = monotonic() + FOR;
+    let until = monotonic() + TURN;
     for _ in 0..tasks {
         let (handle, line, prepare) = (node.handle.clone(), line.to_owned(), node.handle.prepare());
         set.spawn(async move {
@@ -62,18 +72,32 @@ async fn many(node: &Node, line: &str, tasks: usize) -> Result<u64, CliError> {
     Ok(sum)
 }
 
-/// Entries a second where groups as large are written to an appending file and synced, and nothing else is done.
-fn bare(scratch: &Path, entry_bytes: usize, entries: u64, groups: u64) -> Result<f64, CliError> {
-    let path = scratch.join("bare");
-    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(file_error(&path))?;
-    let in_group = usize::try_from(entries / groups).unwrap_or(1).max(1);
-    let group = vec![b'x'; entry_bytes * in_group];
-    let began = monotonic();
-    let mut written = 0;
-    while began.elapsed() < FOR {
-        file.write_all(&group).map_err(file_error(&path))?;
-        file.sync_data().map_err(file_error(&path))?;
-        written += in_group as u64;
+/// Groups as large are written to an appending file and synced, and nothing else is done.
+struct Bare {
+    path: PathBuf,
+    file: File,
+    entry_bytes: usize,
+    /// Entries.
+    written: u64,
+    took: Duration,
+}
+
+impl Bare {
+    fn new(scratch: &Path, entry_bytes: usize) -> Result<Self, CliError> {
+        let path = scratch.join("bare");
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(file_error(&path))?;
+        Ok(Self { path, file, entry_bytes, written: 0, took: Duration::ZERO })
     }
-    Ok(rate(written, began.elapsed()))
+
+    fn turn(&mut self, in_group: usize) -> Result<(), CliError> {
+        let group = vec![b'x'; self.entry_bytes * in_group];
+        let began = monotonic();
+        while began.elapsed() < TURN {
+            self.file.write_all(&group).map_err(file_error(&self.path))?;
+            self.file.sync_data().map_err(file_error(&self.path))?;
+            self.written += in_group as u64;
+        }
+        self.took += began.elapsed();
+        Ok(())
+    }
 }

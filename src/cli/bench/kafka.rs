@@ -5,14 +5,13 @@
 //! (`govledger serve`), so its memory is its own. The topics are removed at the end.
 
 mod consume;
-mod disk;
 mod service;
 mod topics;
 
 use std::path::Path;
 
 use super::report::Report;
-use super::{CliError, rate, traffic};
+use super::{CliError, disk, rate, traffic};
 use crate::cli::out;
 
 /// Lines that are made; a longer topic repeats them.
@@ -43,7 +42,7 @@ pub(super) fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Resul
     said("the service");
     let caught_up = service::catch_up(plan, &topics, scratch)?;
     said("the disk alone");
-    let disk = disk::rate_of(&traffic, scratch)?;
+    let disk_alone = disk::rate_of(&traffic, scratch)?;
     said("a bare consumer again");
     let bare = before.max(consume::rate_of(plan, &topics.metrics)?);
     let against = "bare rdkafka consumer of the same topic, the better of one run before and one after";
@@ -52,8 +51,7 @@ pub(super) fn measure(plan: &Plan, scratch: &Path, report: &mut Report) -> Resul
     report.share(&work, rate(caught_up.counted, caught_up.folded), bare, against, Some(LEAST));
     let durable = rate(caught_up.counted, caught_up.durable);
     report.share("Kafka intake: durable and parsed", durable, bare, against, None);
-    let against = "write + fdatasync of the same bytes in batches of 8 MiB, nothing else";
-    report.share("Kafka intake: durable and parsed, beside the disk alone", durable, disk, against, None);
+    report.share("Kafka intake: durable and parsed, beside the disk alone", durable, disk_alone, disk::AGAINST, None);
     report.at_most("from the service's start to the last record durable", caught_up.whole.as_secs_f64(), "s", None);
     report.at_most("the service's memory once a tenth was read", caught_up.early_mib, "MiB", None);
     report.at_most("the service's memory at the end", caught_up.late_mib, "MiB", None);

@@ -14,9 +14,9 @@ use crate::domain::metric::TimeFields;
 use crate::sequencer::{Core, DataDir};
 
 /// Lines of one request to the service that is killed.
-const LINES: usize = 1_000;
-/// Requests before it is killed: the last ones have come since it last kept a snapshot.
-const REQUESTS: usize = 20;
+const LINES: usize = 2_000;
+/// Requests before it is killed: nearly as many lines as a snapshot waits for, all of which the next start reads again.
+const REQUESTS: usize = 130;
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 const BOUND_MS: f64 = 1_000.0;
 

@@ -89,6 +89,7 @@ fn growth(runs: &[Run]) -> String {
 
 fn shown(value: f64, unit: &str) -> String {
     match unit {
+        "x" => format!("{value:.3} x"),
         "/s" if value >= 10_000.0 => format!("{:.0} k/s", value / 1e3),
         _ if value >= 100.0 => format!("{value:.0} {unit}"),
         _ if value >= 1.0 => format!("{value:.1} {unit}"),

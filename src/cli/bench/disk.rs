@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::cli::bench::traffic::Traffic;
-use crate::cli::bench::{CliError, file_error, rate};
+use super::traffic::Traffic;
+use super::{CliError, file_error, rate};
 use crate::clock::monotonic;
 
 /// Bytes of one sync: a full batch of the writer.
@@ -13,6 +13,9 @@ const BATCH_BYTES: u64 = 8 << 20;
 const BATCHES: u64 = 64;
 /// What an entry has beside its line: header, frame and hash in the tree.
 const ENTRY_OVERHEAD_BYTES: u64 = 84;
+
+/// What it is called beside a figure.
+pub(super) const AGAINST: &str = "write + fdatasync of the same bytes in batches of 8 MiB, nothing else";
 
 /// Records a second.
 pub(super) fn rate_of(traffic: &Traffic, scratch: &Path) -> Result<f64, CliError> {
