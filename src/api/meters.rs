@@ -3,6 +3,7 @@
 //! Gauges are read from the folds when asked for; what happens between two scrapes (batches, requests, new checkpoints) is
 //! gathered here once a second.
 
+mod rollbacks;
 mod told;
 
 use std::collections::BTreeMap;
@@ -126,6 +127,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     rules(state, &mut registry);
     scrapes(state, &mut registry);
     incidents(state, &mut registry);
+    rollbacks::rollbacks(state, &mut registry);
     told::deliveries(state, &mut registry);
     let meters = state.meters();
     registry.register("govledger_batch_entries", "Entries of each committed batch", meters.batch_entries.clone());

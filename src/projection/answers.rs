@@ -36,7 +36,7 @@ pub use lists::{
     AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer,
     WaiverProposal,
 };
-pub use rollback::{RollbackAnswer, RollbackBackup};
+pub use rollback::{RollbackAnswer, RollbackBackup, WayBack, ways_back};
 pub use stack::{
     LastGoodAnswer, ManifestAnswer, NowAnswer, StackAnswer, StackRow, StacksAnswer, TimelineAnswer, TimelineRow,
     TrafficAnswer,

@@ -6,8 +6,9 @@ use super::stack::{LastGoodAnswer, StackRow, last_good, now_row};
 use super::{AnswerError, View};
 use crate::domain::event::Json;
 use crate::domain::time::Time;
+use crate::projection::governance::Governance;
 use crate::projection::rollbacks::{Last, Run};
-use crate::projection::stacks::Gate;
+use crate::projection::stacks::{Gate, Stack};
 
 /// What a rollback would do, or does.
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -59,6 +60,33 @@ pub struct RollbackBackup {
     pub manifest: Option<Json>,
 }
 
+/// The way back of one stack, in short.
+#[derive(Debug)]
+pub struct WayBack {
+    /// The stack.
+    pub stack: String,
+    /// Whether it was not gone for 30 days, by the time of the last entry.
+    pub rehearsal_overdue: bool,
+    /// Whether a rollback stopped and nobody has gone on.
+    pub stopped: bool,
+}
+
+/// The ways back of all stacks that serve.
+pub fn ways_back(governance: &Governance) -> Vec<WayBack> {
+    let serving = governance.stacks.iter().filter(|(_, stack)| stack.stint.is_some());
+    let short = |(name, stack): (&String, &Stack)| WayBack {
+        stack: name.clone(),
+        rehearsal_overdue: due(governance, name, stack).is_some_and(|due| due <= governance.time),
+        stopped: stack.rollbacks.run.as_ref().is_some_and(|run| run.stopped.is_some() && !run.claim.rehearsal),
+    };
+    serving.map(short).collect()
+}
+
+fn due(governance: &Governance, name: &str, stack: &Stack) -> Option<Time> {
+    let first = governance.timeline.of(name).first().map(|item| item.time);
+    first.map(|first| stack.rollbacks.rehearsal_due(first))
+}
+
 pub(super) fn rollback(view: &View<'_>, name: &str) -> Result<RollbackAnswer, AnswerError> {
     let governance = view.governance;
     let stack =
@@ -85,8 +113,7 @@ pub(super) fn rollback(view: &View<'_>, name: &str) -> Result<RollbackAnswer, An
         })
         .collect();
     backups.reverse();
-    let first = governance.timeline.of(name).first().map(|item| item.time);
-    let rehearsal_due = first.map(|first| stack.rollbacks.rehearsal_due(first));
+    let rehearsal_due = due(governance, name, stack);
     Ok(RollbackAnswer {
         stack: name.to_owned(),
         current,
