@@ -125,7 +125,8 @@ impl Shop {
     fn entry(&self, position: &Value) -> Value {
         let admin = self.admin();
         let entry = admin.get(&format!("/v1/entries/governance/{position}")).expect(200).json();
-        entry["body"]["data"].clone()
+        let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();
+        body["data"].clone()
     }
 
     fn admin(&self) -> Http {

@@ -27,7 +27,8 @@ class Stopped(Exception):
 class Ledger:
     def __init__(self, url, token, stack):
         self.url, self.token, self.stack = url.rstrip("/"), token, stack
-        self.path = f"/v1/stacks/{urllib.parse.quote(stack, safe='')}/rollback"
+        self.base = f"/v1/stacks/{urllib.parse.quote(stack, safe='')}"
+        self.path = self.base + "/rollback"
 
     def ask(self, path, body=None, content_type="application/json"):
         headers = {"authorization": f"Bearer {self.token}", "content-type": content_type, "idempotency-key": str(uuid.uuid4())}
@@ -128,7 +129,8 @@ def go(arguments, ledger):
         "rollback": {"attempt": attempt}, "restored": {"artifact_id": arguments.stack, "hash": engine},
         "restored_manifest": backup["manifest"], "deployed": hashes, "served": "proven", "reason": arguments.reason,
     })
-    print(f"{arguments.stack} is back on {engine}; traffic open: {ledger.ask(ledger.path)['traffic']['open']}")
+    manifest = ledger.ask(ledger.base + "/manifest")
+    print(f"{arguments.stack} is back on {manifest['engine_hash']}; traffic open: {manifest['traffic']['open']}")
 
 
 def main():

@@ -298,3 +298,126 @@ fn held(rollbacks: &Rollbacks, attempt: u64) -> Result<&Run, Refusal> {
 fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
     Refusal::new(Code::CommandRefused, field.to_owned(), detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{EngineRef, Event};
+
+    const STACK: &str = "s";
+
+    fn claim(to: &str, takes_over: Option<u64>, rehearsal: bool) -> RollbackClaim {
+        RollbackClaim {
+            stack: STACK.into(),
+            to: to.into(),
+            backup_id: "b".into(),
+            reason: "slow".into(),
+            incident: None,
+            rehearsal,
+            host: "h".into(),
+            process: "p".into(),
+            takes_over,
+        }
+    }
+
+    /// A stack with two engines, and rollbacks as commands do them.
+    struct Fold {
+        stacks: Stacks,
+        position: u64,
+    }
+
+    impl Fold {
+        fn new() -> Self {
+            let mut fold = Self { stacks: Stacks::default(), position: 0 };
+            for engine in ["good", "bad"] {
+                let engine = EngineRef { engine_hash: engine.into(), version: None };
+                let published = Event::EnginePublished { engine: engine.clone(), manifest: None, waivers: Vec::new() };
+                fold.fact(&published);
+                fold.fact(&Event::WarmupCompleted { engine, rehearsal: false });
+            }
+            fold
+        }
+
+        fn fact(&mut self, event: &Event) {
+            self.position += 1;
+            self.stacks.apply(self.position, Time::default(), Some(STACK), event);
+        }
+
+        /// The position where it is admitted, or the one that stands in the way.
+        fn ask(&mut self, who: &str, work: RollbackWork) -> Result<u64, Option<u64>> {
+            let request = Request::RollbackWork(work);
+            decide(&self.stacks, &request).map_err(|refusal| refusal.by_position)?;
+            self.position += 1;
+            let Request::RollbackWork(work) = &request else { unreachable!() };
+            let mut stack = self.stacks.get(STACK).unwrap().clone();
+            let current = stack.current().map(str::to_owned);
+            stack.rollbacks.apply(self.position, Time::default(), who, work, current.as_deref());
+            self.stacks.put(STACK, stack);
+            Ok(self.position)
+        }
+
+        fn step(&mut self, attempt: u64, stage: Stage, state: StageState) -> Result<u64, Option<u64>> {
+            let (code, detail) = (None, String::new());
+            self.ask("", RollbackWork::Step(RollbackStep { stack: STACK.into(), attempt, stage, state, code, detail }))
+        }
+
+        fn closed(&self) -> bool {
+            self.stacks.get(STACK).unwrap().rollbacks.closes().is_some()
+        }
+    }
+
+    #[test]
+    fn of_two_claims_the_first_holds_and_of_two_takeovers_too() {
+        let mut fold = Fold::new();
+        let first = fold.ask("ann", RollbackWork::Claim(claim("good", None, false))).unwrap();
+        assert_eq!(fold.ask("bob", RollbackWork::Claim(claim("good", None, false))), Err(Some(first)));
+        let second = fold.ask("bob", RollbackWork::Claim(claim("good", Some(first), false))).unwrap();
+        assert_eq!(fold.ask("eve", RollbackWork::Claim(claim("good", Some(first), false))), Err(Some(second)));
+        assert_eq!(fold.step(first, Stage::Restore, StageState::Done), Err(Some(second)));
+        fold.step(second, Stage::Restore, StageState::Done).unwrap();
+    }
+
+    #[test]
+    fn the_gate_closes_before_the_server_is_touched_and_by_any_failure() {
+        let mut fold = Fold::new();
+        let attempt = fold.ask("ann", RollbackWork::Claim(claim("good", None, false))).unwrap();
+        fold.step(attempt, Stage::Restore, StageState::Done).unwrap();
+        assert!(!fold.closed());
+        fold.step(attempt, Stage::Reload, StageState::Begun).unwrap();
+        assert!(fold.closed());
+        let failed = fold.step(attempt, Stage::Reload, StageState::Failed).unwrap();
+        assert_eq!(fold.step(attempt, Stage::Reload, StageState::Done), Err(Some(failed)));
+        // Stopped, it is free for whoever goes on with the same, and stays closed.
+        assert_eq!(fold.ask("bob", RollbackWork::Claim(claim("bad", None, false))), Err(Some(attempt)));
+        fold.ask("bob", RollbackWork::Claim(claim("good", None, false))).unwrap();
+        assert!(fold.closed());
+
+        let mut fold = Fold::new();
+        let attempt = fold.ask("ann", RollbackWork::Claim(claim("good", None, false))).unwrap();
+        fold.step(attempt, Stage::Restore, StageState::Failed).unwrap();
+        assert!(fold.closed());
+    }
+
+    #[test]
+    fn a_completion_ends_the_attempt_that_it_names_and_no_other() {
+        let mut rollbacks = Rollbacks::default();
+        rollbacks.claim(7, Time::default(), "ann", &claim("good", None, false), Some("bad"));
+        assert!(rollbacks.complete(8, Time::default(), 6).is_some_and(|odd| odd.contains("ann")));
+        assert!(rollbacks.run.is_some());
+        assert_eq!(rollbacks.complete(9, Time::default(), 7), None);
+        assert!(rollbacks.run.is_none() && rollbacks.completed.is_some());
+        assert_eq!(rollbacks.complete(10, Time::default(), 7), None);
+        assert_eq!(rollbacks.completed.unwrap().position, 9);
+    }
+
+    #[test]
+    fn a_rehearsal_gives_way_and_leaves_nothing() {
+        let mut fold = Fold::new();
+        let attempt = fold.ask("ann", RollbackWork::Claim(claim("good", None, true))).unwrap();
+        fold.step(attempt, Stage::Restore, StageState::Done).unwrap();
+        fold.step(attempt, Stage::WarmUp, StageState::Failed).unwrap();
+        assert!(!fold.closed());
+        fold.ask("bob", RollbackWork::Claim(claim("good", None, false))).unwrap();
+        assert!(fold.stacks.get(STACK).unwrap().rollbacks.run.as_ref().unwrap().done.is_empty());
+    }
+}

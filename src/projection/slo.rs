@@ -281,6 +281,7 @@ fn concerns(event: &Event) -> bool {
                 Request::EngineCondemn(_)
                     | Request::EngineReinstate(_)
                     | Request::EngineAdopt(_)
+                    | Request::RollbackWork(_)
                     | Request::WaiverRequest(_)
                     | Request::WaiverApprove(_)
                     | Request::WaiverRefuse(_)

@@ -260,6 +260,12 @@ impl Stacks {
         self.by_name.get(name)
     }
 
+    /// Puts a stack in place as it is.
+    #[cfg(test)]
+    pub(super) fn put(&mut self, name: &str, stack: Stack) {
+        self.by_name.insert(name.to_owned(), stack);
+    }
+
     /// All stacks, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Stack)> {
         self.by_name.iter()

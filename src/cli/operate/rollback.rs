@@ -44,13 +44,14 @@ use proof::Seen;
 pub(in crate::cli) fn run(place: &Place, options: &Options, task: RollbackTask) -> Outcome {
     match task {
         RollbackTask::Plan { stack, past } => crate::cli::ask::answer(place, options, &Asked::Rollback { stack }, past),
-        RollbackTask::Run(run) => match Rollback::begin(place, options, &run)? {
-            Some(rollback) => rollback.go(),
-            None => {
-                out::line(format!("{} serves {} already; nothing was done", run.stack, run.to.unwrap_or_default()));
-                Ok(Exit::Fine)
+        RollbackTask::Run(run) => {
+            if let Some(rollback) = Rollback::begin(place, options, &run)? {
+                return rollback.go();
             }
-        },
+            let to = run.to.unwrap_or_default();
+            out::line(format!("{} serves {to} already; nothing was done", run.stack));
+            Ok(Exit::Fine)
+        }
         RollbackTask::Abandon { stack, reason } => {
             let body = read_to_decide(place, &Asked::Rollback { stack: stack.clone() })?;
             let attempt = body["run"]["attempt"]
@@ -234,9 +235,8 @@ impl<'a> Rollback<'a> {
             let fetched = if into.exists() {
                 runtime.block_on(told.manifest(&self.backup_id, &target))
             } else {
-                fetch(&runtime, told, &self.backup_id, &target, into).and_then(|manifest| {
+                fetch(&runtime, told, &self.backup_id, &target, into).inspect(|_manifest| {
                     out::note(format!("{} restored from {} into {}", self.backup_id, target.url(), into.display()));
-                    Ok(manifest)
                 })
             };
             match fetched {
