@@ -149,27 +149,29 @@ impl<'a> Rollback<'a> {
         self.plan["run"]["done"][stage.as_str()].is_u64()
     }
 
-    fn step(&self, stage: Stage, state: StageState, code: Option<&str>, detail: &str) -> Result<u64, CliError> {
+    fn step(&self, stage: Stage, how: StageState, code: Option<&str>, detail: &str) -> Result<u64, CliError> {
         let step = RollbackStep {
             stack: self.run.stack.clone(),
             attempt: self.attempt,
             stage,
-            state,
+            state: how,
             code: code.map(str::to_owned),
             detail: detail.to_owned(),
         };
         let request = Request::RollbackWork(RollbackWork::Step(step));
-        let given = given(self.place, self.options, None, &request, None).map_err(|error| match error.exit {
-            Exit::Refused => CliError::new(Exit::TakenOver, format!("rollback_taken_over: {}", error.text)),
-            _ => error,
+        let given = given(self.place, self.options, None, &request, None).map_err(|error| {
+            if error.exit == Exit::Refused {
+                return CliError::new(Exit::TakenOver, format!("rollback_taken_over: {}", error.text));
+            }
+            error
         })?;
-        let state = match state {
+        let word = match how {
             StageState::Begun => "begins",
             StageState::Done => "done",
             StageState::Failed => "failed",
         };
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        out::note(format!("{} {state}{detail} (entry {})", stage.as_str().replace('_', "-"), given.position));
+        out::note(format!("{} {word}{detail} (entry {})", stage.as_str().replace('_', "-"), given.position));
         Ok(given.position)
     }
 
@@ -241,7 +243,7 @@ impl<'a> Rollback<'a> {
             };
             match fetched {
                 Ok(manifest) => {
-                    self.check(Stage::Restore, &manifest, into)?;
+                    check(Stage::Restore, &manifest, into)?;
                     if !self.is_done(Stage::Restore) {
                         let data = json!({
                             "backup_id": self.backup_id, "engine_hash": self.to, "target": target.url(),
@@ -259,15 +261,6 @@ impl<'a> Rollback<'a> {
             out::note(&last);
         }
         Err(failed(format!("{} could not be restored: {last}", self.backup_id)).into())
-    }
-
-    /// Every file is as the manifest says, or the step fails.
-    fn check(&self, stage: Stage, manifest: &Manifest, directory: &Path) -> Result<(), Stop> {
-        let differs = |detail: String| failure(stage, Exit::FilesDiffer, "rollback_files_differ", detail);
-        match proof::differing(manifest, directory).map_err(|error| differs(error.text))? {
-            None => Ok(()),
-            Some(detail) => Err(differs(detail).into()),
-        }
     }
 
     /// Whether an earlier attempt reloaded, and a look at the host confirms it; by what.
@@ -295,7 +288,7 @@ impl<'a> Rollback<'a> {
             let detail = format!("the reload command: {}", ran.ending);
             return Err(failure(Stage::Reload, Exit::ReloadFailed, "rollback_reload_failed", detail).into());
         }
-        self.check(Stage::Reload, manifest, deployed)?;
+        check(Stage::Reload, manifest, deployed)?;
         let by = match proof::served(self.run, manifest, deployed, false, &self.stop)? {
             Seen::Proven(by) => Some(by),
             Seen::Unproven => None,
@@ -378,6 +371,15 @@ impl<'a> Rollback<'a> {
             tone(Tone::Good, "completed"),
             out::text(&told["position"])
         ));
+    }
+}
+
+/// Every file is as the manifest says, or the step fails.
+fn check(stage: Stage, manifest: &Manifest, directory: &Path) -> Result<(), Stop> {
+    let differs = |detail: String| failure(stage, Exit::FilesDiffer, "rollback_files_differ", detail);
+    match proof::differing(manifest, directory).map_err(|error| differs(error.text))? {
+        None => Ok(()),
+        Some(detail) => Err(differs(detail).into()),
     }
 }
 
