@@ -7,6 +7,7 @@
 //! (202, or a timeout that says so); every body, queue and stream has a bound.
 
 mod access;
+mod backups;
 mod commands;
 mod entries;
 mod files;

@@ -4,6 +4,7 @@
 //! the same entries and gives the same result.
 
 pub mod authentication;
+pub mod backup_import;
 pub mod command;
 pub mod cut;
 pub mod envelope;

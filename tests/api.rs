@@ -10,6 +10,8 @@ mod app;
 mod approvals;
 #[path = "api/auth.rs"]
 mod auth;
+#[path = "api/backups.rs"]
+mod backups;
 #[path = "api/commands.rs"]
 mod commands;
 #[path = "api/cover.rs"]

@@ -248,15 +248,12 @@ fn a_target_that_is_down_is_named_and_holds_up_no_other() {
     host.backed_up(&[&directory, "s3://backups/qwen3"]);
 }
 
-#[test]
-fn a_kill_half_way_leaves_nothing_that_counts_and_is_gone_on_from() {
-    let host = Host::new("backup-kill", Vec::new());
+/// Killed while it copies, then while it restores, over this target, whose objects lie in `directory`.
+fn survives_kills(host: &Host, url: &str, directory: &Path) {
     for number in 0..12 {
         host.scratch.write(format!("plan/rank{number}.engine"), noise(100 + number, 16 << 20));
     }
-    let directory = host.scratch.join("target");
-    let url = directory.display().to_string();
-    let mut killed = Guarded::start(&host.create(&[&url]), &host.scratch.join("create.log"));
+    let mut killed = Guarded::start(&host.create(&[url]), &host.scratch.join("create.log"));
     let objects =
         || walk(&directory.join("objects")).into_iter().filter(|path| !path.to_string_lossy().contains('#')).count();
     wait_for("some objects", LIMIT, || (objects() >= 3).then_some(()));
@@ -265,7 +262,7 @@ fn a_kill_half_way_leaves_nothing_that_counts_and_is_gone_on_from() {
     assert!(!directory.join("manifests").exists());
     assert_eq!(host.listed(), serde_json::json!([]));
 
-    let made = host.backed_up(&[&url]);
+    let made = host.backed_up(&[url]);
     let id = made["backup_id"].as_str().unwrap();
     host.run(&["backup", "verify", id]).expect(0);
 
@@ -280,6 +277,34 @@ fn a_kill_half_way_leaves_nothing_that_counts_and_is_gone_on_from() {
     host.run(&arguments).expect(0);
     assert_same_tree(&host.scratch.join("plan"), &into.join("plan"));
     assert!(!partial.exists());
+}
+
+#[test]
+fn a_kill_half_way_leaves_nothing_that_counts_and_is_gone_on_from() {
+    let host = Host::new("backup-kill", Vec::new());
+    let directory = host.scratch.join("target");
+    survives_kills(&host, directory.to_str().unwrap(), &directory);
+}
+
+#[test]
+fn a_kill_half_way_to_an_s3_server_is_gone_on_from() {
+    let Some(versitygw) = parts::s3() else { return };
+    let scratch = Scratch::new("backup-kill-server");
+    let s3 = S3::start(versitygw, &scratch);
+    let host = Host::new("backup-kill-s3", s3.environment());
+    survives_kills(&host, "s3://backups/qwen3", &s3.root.join("backups/qwen3"));
+}
+
+#[test]
+fn a_directory_that_cannot_be_is_named_and_holds_up_no_other() {
+    let host = Host::new("backup-no-directory", Vec::new());
+    // What a mount that went away may leave: something that is no directory.
+    let (directory, gone) = (host.at("target"), format!("{}/target", host.at("config.pbtxt")));
+    let partly = finish(&mut host.create(&[&gone, &directory])).expect(1);
+    assert!(partly.stderr.contains("config.pbtxt"), "{}", partly.stderr);
+    let made = partly.json();
+    assert_eq!(made["replication_targets"], serde_json::json!([format!("file://{directory}")]));
+    host.run(&["backup", "verify", made["backup_id"].as_str().unwrap()]).expect(0);
 }
 
 /// Every file under a directory that may not be there yet.

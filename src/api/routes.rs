@@ -4,7 +4,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::ApiState;
 use super::{
-    access, commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles, traffic, write,
+    access, backups, commands, entries, files, govern, health, incidents, openapi, people, read, stream, tiles,
+    traffic, write,
 };
 use crate::domain::principal::Role;
 use crate::web;
@@ -278,6 +279,14 @@ pub(crate) static ROUTES: &[Route] = &[
         "EventsReply",
         "Hands in governance events: CloudEvents (one or a batch), DSSE, the legacy log, or lines of those",
         || post(write::events),
+    ),
+    handed_in(
+        "/v1/backups",
+        "stack engine",
+        Content::Other("application/json"),
+        "EventsReply",
+        "Records a backup by the manifest that another tool wrote",
+        || post(backups::import),
     ),
     handed_in(
         "/v1/metrics",

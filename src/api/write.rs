@@ -15,7 +15,7 @@ use super::read::Query;
 use super::types::{EventsReply, MetricsReply, PendingReply};
 use crate::ingest::http::{self, Encoding};
 use crate::projection::governance::Verdict;
-use crate::sequencer::{Outcome, SubmitError};
+use crate::sequencer::{Outcome, Submission, SubmitError};
 
 /// A header as text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
@@ -50,6 +50,11 @@ pub(crate) async fn events(
     let body = body_of(&state, &caller, &headers, body).await?;
     let elements = http::split_events(text(&headers, &header::CONTENT_TYPE), &body)?;
     let items = http::submissions(elements, state.next_request(), &caller.name);
+    hand_in(&state, items).await
+}
+
+/// Hands events in; what each counts for.
+pub(super) async fn hand_in(state: &ApiState, items: Vec<Submission>) -> Result<Response, Problem> {
     match state.handle().submit_events(items).await {
         Ok(outcomes) => Ok(events_reply(outcomes)),
         Err(SubmitError::NotYet) => {

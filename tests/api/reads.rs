@@ -189,7 +189,7 @@ fn health_metrics_and_description() {
     let app = App::start();
     app.publish(&published("1", "sha256:a", "1.0.0")).expect(200);
     app.publish("{\"event_type\":5}").expect(422);
-    assert_eq!(app.http.get("/healthz").expect(200).json(), json!({ "status": "ok" }));
+    assert_eq!(app.http.get("/healthz").expect(200).json(), json!({ "status": "ok", "mode": "embedded" }));
     assert_eq!(app.http.get("/readyz").expect(200).json()["ready"], true);
     let text = app.http.get("/metrics").expect(200).text();
     for line in [

@@ -26,7 +26,7 @@ pub(super) fn look(data: &Path) -> Vec<Finding> {
     let mut findings = vec![file_system(directory)];
     findings.extend(space(directory));
     findings.push(match syncs(directory) {
-        Ok(took) => speed(directory, took),
+        Ok(took) => speed(directory, &took),
         Err(error) => Finding::bad(
             "fdatasync",
             Level::Error,
@@ -96,7 +96,7 @@ fn syncs(directory: &Path) -> std::io::Result<Vec<Duration>> {
     Ok(took)
 }
 
-fn speed(directory: &Path, took: Vec<Duration>) -> Finding {
+fn speed(directory: &Path, took: &[Duration]) -> Finding {
     let at = |share: usize| took.get(took.len() * share / 100).copied().unwrap_or_default();
     let (median, slowest) = (at(50), took.last().copied().unwrap_or_default());
     let what = format!(

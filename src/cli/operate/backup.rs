@@ -310,14 +310,9 @@ pub(super) fn fetch(
 
 /// The stack's own manifests say neither stack nor engine, and are indented.
 fn import(ledger: &Ledger<'_>, file: &Path, stack: &str, engine: &str) -> Outcome {
-    let text = std::fs::read_to_string(file).map_err(file_error(file))?;
-    let wrong = |what: String| CliError::usage(format!("{}: {what}", file.display()));
-    let mut data: Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    let fields = data.as_object_mut().ok_or_else(|| wrong("it is no JSON object".to_owned()))?;
-    if fields.get("backup_id").and_then(Value::as_str).is_none_or(str::is_empty) {
-        return Err(wrong("`backup_id` is missing, or no text".to_owned()));
-    }
-    fields.insert("engine_hash".to_owned(), engine.into());
+    let manifest = std::fs::read(file).map_err(file_error(file))?;
+    let data = crate::domain::backup_import::payload(&manifest, engine)
+        .map_err(|error| CliError::usage(format!("{}: {error}", file.display())))?;
     let id = out::text(&data["backup_id"]);
     let position = ledger.record(&Report { event_type: "llm_backup_recorded", stack, data })?;
     out::line(format!("backup {id} of {stack} recorded at entry {position}"));
