@@ -356,9 +356,12 @@ mod tests {
             Ok(self.position)
         }
 
-        fn step(&mut self, attempt: u64, stage: Stage, state: StageState) -> Result<u64, Option<u64>> {
+        fn step(&mut self, attempt: u64, stage: Stage, ended: StageState) -> Result<u64, Option<u64>> {
             let (code, detail) = (None, String::new());
-            self.ask("", RollbackWork::Step(RollbackStep { stack: STACK.into(), attempt, stage, state, code, detail }))
+            self.ask(
+                "",
+                RollbackWork::Step(RollbackStep { stack: STACK.into(), attempt, stage, state: ended, code, detail }),
+            )
         }
 
         fn closed(&self) -> bool {

@@ -15,7 +15,7 @@ fn fold(script: &str) -> Stack {
             reason: "why".into(),
         };
         let command = |request| {
-            Event::Command(Box::new(crate::domain::command::Command {
+            Event::Command(Box::new(Command {
                 command_id: String::new(),
                 principal: String::new(),
                 role: crate::domain::principal::Role::Oncall,
