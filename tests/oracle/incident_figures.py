@@ -100,6 +100,10 @@ def sums(what, totals, limit):
         check(f"{what} {name}", Decimal(stated) if isinstance(stated, str) else stated, value)
 
 
+# Rules whose figures are in no request of the engine: of silence, of the governance ledger, of scrapes.
+OF_NO_RECORD = ("silent", "unapproved_engine", "uncovered_publish", "uncalibrated_speculation", "vram_headroom")
+
+
 def snapshot():
     snapshot = INCIDENT["snapshot"]
     opened = INCIDENT["position"]
@@ -107,7 +111,7 @@ def snapshot():
     check("cut of the snapshot", instant(snapshot["instant"]), last_cut)
     limit = next(Decimal(rule["threshold"]) for rule in snapshot["rules"] if rule["rule"] == "cost_per_request")
     for rule in snapshot["rules"]:
-        if rule["value"] is None or rule["rule"] in ("silent", "unapproved_engine", "uncovered_publish"):
+        if rule["value"] is None or rule["rule"] in OF_NO_RECORD:
             continue
         rows = records(rule["engine_hash"], rule["evidence"])
         value, samples, over = figures(rule["rule"], Decimal(rule["threshold"]), rows)
