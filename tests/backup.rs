@@ -304,7 +304,21 @@ fn a_directory_that_cannot_be_is_named_and_holds_up_no_other() {
     assert!(partly.stderr.contains("config.pbtxt"), "{}", partly.stderr);
     let made = partly.json();
     assert_eq!(made["replication_targets"], serde_json::json!([format!("file://{directory}")]));
-    host.run(&["backup", "verify", made["backup_id"].as_str().unwrap()]).expect(0);
+    let id = made["backup_id"].as_str().unwrap();
+    host.run(&["backup", "verify", id]).expect(0);
+    // The one that was lost later: named, and the other still gives it back.
+    host.backed_up(&[&host.at("second"), &directory]);
+    let id = host.listed().as_array().unwrap().last().unwrap()["backup"]["backup_id"].as_str().unwrap().to_owned();
+    fs::remove_dir_all(host.scratch.join("second")).unwrap();
+    host.scratch.write("second", "no directory");
+    let verified = host.run(&["backup", "verify", &id]).expect(1);
+    assert!(
+        verified.stdout.contains("the target") && verified.stdout.contains("every hash holds"),
+        "{}",
+        verified.stdout
+    );
+    host.run(&["backup", "restore", &id, "--into", &host.at("restored")]).expect(0);
+    assert_same_tree(&host.scratch.join("plan"), &host.scratch.join("restored/plan"));
 }
 
 /// Every file under a directory that may not be there yet.

@@ -27,7 +27,7 @@ const RETRIES_MAX: usize = 6;
 const REQUEST_TIMEOUT: &str = "120 seconds";
 const CONNECT_TIMEOUT: &str = "5 seconds";
 /// Parts of one upload under way at once.
-const PARTS_AT_ONCE: usize = 3;
+const PARTS_AT_ONCE: usize = 2;
 /// Parts of an upload at the most, by S3's rules; beyond 80 GB they grow.
 const PARTS_MAX: u64 = 9_000;
 /// The largest manifest read: a million files.

@@ -69,13 +69,29 @@ fn sources(create: &BackupCreate) -> Vec<Source> {
     kinds.into_iter().flat_map(|(kind, paths)| of(kind, paths)).collect()
 }
 
+/// Opens the targets. One that is written wrongly is the caller's to mend; a directory that cannot be reached, such as a mount that
+/// went away, is one target less and holds up no other.
+fn open_all(urls: &[String]) -> Result<(Vec<Target>, Vec<Sent>), CliError> {
+    let (mut targets, mut unusable) = (Vec::new(), Vec::new());
+    for url in urls {
+        match Target::open(url) {
+            Ok(target) => targets.push(target),
+            Err(error @ BackupError::Io { .. }) => {
+                unusable.push(Sent { url: url.clone(), manifest_sha256: Err(error) });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((targets, unusable))
+}
+
 fn make(ledger: &Ledger<'_>, create: &BackupCreate) -> Outcome {
     let engine = match &create.engine {
         Some(engine) => engine.clone(),
         None => super::warmup::current(ledger.place, &create.stack)?,
     };
     let found = walk(&sources(create), if create.follow_symlinks { Links::Follow } else { Links::Refuse })?;
-    let targets = create.to.iter().map(|url| Target::open(url)).collect::<Result<Vec<_>, _>>()?;
+    let (targets, unusable) = open_all(&create.to)?;
     let taken = Clock::System.now();
     let bar = progress_bar("hashing");
     let total = found
@@ -93,7 +109,7 @@ fn make(ledger: &Ledger<'_>, create: &BackupCreate) -> Outcome {
         Ok::<_, BackupError>((manifest, sent))
     })?;
     bar.finish_and_clear();
-    report_made(ledger, create, &manifest, sent)
+    report_made(ledger, create, &manifest, sent.into_iter().chain(unusable).collect())
 }
 
 fn report_made(ledger: &Ledger<'_>, create: &BackupCreate, manifest: &Manifest, sent: Vec<Sent>) -> Outcome {
@@ -196,13 +212,23 @@ pub(super) fn told(ledger: &Ledger<'_>, id: &str) -> Result<Told, CliError> {
     })
 }
 
+/// A target as it was recorded, and whether it can be used.
+pub(super) type Opened = (String, Result<Target, BackupError>);
+
 impl Told {
-    pub(super) fn targets(&self, only: Option<&str>) -> Result<Vec<Target>, CliError> {
+    /// The targets that are said to hold it. One that cannot be opened stands for itself: the others may be whole.
+    pub(super) fn targets(&self, only: Option<&str>) -> Result<Vec<Opened>, CliError> {
         let urls = only.map_or_else(|| self.targets.clone(), |url| vec![url.to_owned()]);
         if urls.is_empty() {
             return Err(CliError::new(Exit::No, "the report names no target that holds it; name one with --target"));
         }
-        Ok(urls.iter().map(|url| Target::open(url)).collect::<Result<_, _>>()?)
+        Ok(urls
+            .into_iter()
+            .map(|url| {
+                let opened = Target::open(&url);
+                (url, opened)
+            })
+            .collect())
     }
 
     pub(super) async fn manifest(&self, id: &str, target: &Target) -> Result<Manifest, BackupError> {
@@ -216,18 +242,24 @@ fn verify(ledger: &Ledger<'_>, id: &str, only: Option<&str>) -> Outcome {
     let bar = progress_bar("reading");
     let mut failed = false;
     let mut all = Vec::new();
-    for target in told.targets(only)? {
+    for (url, target) in told.targets(only)? {
         let problems = runtime.block_on(async {
-            match told.manifest(id, &target).await {
-                Ok(manifest) => {
+            let manifest = match &target {
+                Ok(target) => told.manifest(id, target).await.map(|manifest| (target, manifest)),
+                Err(error) => {
+                    return vec![Problem { name: "the target".to_owned(), problem: error.to_string() }];
+                }
+            };
+            match manifest {
+                Ok((target, manifest)) => {
                     bar.inc_length(manifest.total_bytes());
-                    check(&manifest, &target, &|bytes| bar.inc(bytes)).await
+                    check(&manifest, target, &|bytes| bar.inc(bytes)).await
                 }
                 Err(error) => vec![Problem { name: "the manifest".to_owned(), problem: error.to_string() }],
             }
         });
         failed |= !problems.is_empty();
-        all.push(json!({ "target": target.url(), "ok": problems.is_empty(), "problems": problems }));
+        all.push(json!({ "target": target.map_or(url, |target| target.url().to_owned()), "ok": problems.is_empty(), "problems": problems }));
     }
     bar.finish_and_clear();
     let event_type = if failed { "llm_backup_failed" } else { "llm_backup_verified" };
@@ -265,9 +297,9 @@ fn bring_back(ledger: &Ledger<'_>, id: &str, only: Option<&str>, into: &Path) ->
     let runtime = runtime()?;
     let told = told(ledger, id)?;
     let mut last = None;
-    for target in told.targets(only)? {
-        match fetch(&runtime, &told, id, &target, into) {
-            Ok(manifest) => {
+    for (_, target) in told.targets(only)? {
+        match target.and_then(|target| Ok((fetch(&runtime, &told, id, &target, into)?, target))) {
+            Ok((manifest, target)) => {
                 let data = json!({ "backup_id": id, "engine_hash": told.engine_hash, "target": target.url() });
                 let position =
                     ledger.record(&Report { event_type: "llm_backup_restored", stack: &told.stack, data })?;

@@ -233,16 +233,17 @@ impl<'a> Rollback<'a> {
         let failed = |detail: String| failure(Stage::Restore, Exit::RestoreFailed, "rollback_restore_failed", detail);
         let runtime = runtime()?;
         let mut last = "no target holds it".to_owned();
-        for target in told.targets(None).map_err(|error| failed(error.text))? {
-            let fetched = if into.exists() {
-                runtime.block_on(told.manifest(&self.backup_id, &target))
-            } else {
-                fetch(&runtime, told, &self.backup_id, &target, into).inspect(|_manifest| {
-                    out::note(format!("{} restored from {} into {}", self.backup_id, target.url(), into.display()));
-                })
-            };
+        for (_, target) in told.targets(None).map_err(|error| failed(error.text))? {
+            let fetched = target.and_then(|target| {
+                if into.exists() {
+                    return Ok((runtime.block_on(told.manifest(&self.backup_id, &target))?, target));
+                }
+                let manifest = fetch(&runtime, told, &self.backup_id, &target, into)?;
+                out::note(format!("{} restored from {} into {}", self.backup_id, target.url(), into.display()));
+                Ok((manifest, target))
+            });
             match fetched {
-                Ok(manifest) => {
+                Ok((manifest, target)) => {
                     check(Stage::Restore, &manifest, into)?;
                     if !self.is_done(Stage::Restore) {
                         let data = json!({
