@@ -31,7 +31,9 @@ pub use target::Target;
 /// Told of bytes worked through, whatever was done with them.
 pub type Progress<'a> = dyn Fn(u64) + Send + Sync + 'a;
 
-/// Bytes handled at a time: a multipart upload's part, a ranged read.
+/// Bytes sent at a time: a multipart upload's part.
 const CHUNK_BYTES: u64 = 8 << 20;
+/// Bytes read and hashed at a time.
+const READ_BYTES: u64 = 4 << 20;
 /// Files worked on at once. Each holds a few chunks, so this bounds memory.
 const FILES_AT_ONCE: usize = 2;

@@ -9,7 +9,7 @@ use super::artifacts::Found;
 use super::error::{BackupError, at};
 use super::manifest::{File, Manifest, hex};
 use super::target::Target;
-use super::{CHUNK_BYTES, FILES_AT_ONCE, Progress};
+use super::{FILES_AT_ONCE, Progress, READ_BYTES};
 
 /// What became of a target.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ async fn hash(found: &Found, progress: &Progress<'_>) -> Result<File, BackupErro
     let mut source = tokio::fs::File::open(&found.path).await.map_err(at(&found.path))?;
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     loop {
-        let chunk = chunk(&mut source, &found.path, CHUNK_BYTES).await?;
+        let chunk = chunk(&mut source, &found.path, READ_BYTES).await?;
         if chunk.is_empty() {
             return Ok(File { name: found.name.clone(), bytes, sha256: hex(hasher) });
         }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::{BackupError, at};
 use super::manifest::{File, Manifest, hex};
 use super::send::chunk;
-use super::{CHUNK_BYTES, Progress};
+use super::{CHUNK_BYTES, Progress, READ_BYTES};
 
 /// How long a request that fails is tried again.
 const RETRY_FOR: Duration = Duration::from_secs(30);
@@ -147,13 +147,13 @@ impl Target {
     ) -> Result<String, BackupError> {
         let object = self.object(&file.sha256);
         let size = self.store.head(&object).await.map_err(self.failed())?.size;
-        let range = |from: u64| from..(from + CHUNK_BYTES).min(size);
+        let range = |from: u64| from..(from + READ_BYTES).min(size);
         let mut hasher = Sha256::new();
         let mut at = 0;
         let mut next =
             if size > 0 { Some(self.store.get_range(&object, range(0)).await.map_err(self.failed())?) } else { None };
         while let Some(chunk) = next.take() {
-            at += CHUNK_BYTES;
+            at += READ_BYTES;
             let hashing = tokio::task::spawn_blocking({
                 let chunk = chunk.clone();
                 move || {

@@ -12,7 +12,6 @@ use crate::backup::{
 use crate::cli::args::{BackupCreate, BackupTask, Options};
 use crate::cli::error::{CliError, Exit, Outcome, file_error};
 use crate::cli::ingest::progress_bar;
-use crate::cli::node::runtime;
 use crate::cli::out::{self, Tone, tone};
 use crate::cli::source::Place;
 use crate::clock::Clock;
@@ -37,6 +36,15 @@ impl From<BackupError> for CliError {
         };
         Self::new(exit, error.to_string())
     }
+}
+
+/// Threads that read, write and hash. The allocator keeps what each of them freed, so without a bound an idle pool would hold
+/// hundreds of megabytes of parts.
+const BLOCKING_THREADS: usize = 4;
+
+fn runtime() -> Result<Runtime, CliError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(CliError::failed)
 }
 
 pub(in crate::cli) fn run(place: &Place, options: &Options, task: BackupTask) -> Outcome {
