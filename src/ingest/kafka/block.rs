@@ -18,7 +18,7 @@ use crate::domain::leaf::Header;
 use crate::sequencer::{Handle, MetricsChunk, Prepare, SequencerError, SubmitError};
 
 /// Bytes handed over and not yet durable, for each partition: a few syncs' worth.
-const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 /// Blocks handed over and not yet durable: small ones cost more than their bytes.
 const IN_FLIGHT_MAX: usize = 64;
 /// Bytes that a header adds to a record, about.
