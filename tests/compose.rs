@@ -236,6 +236,7 @@ fn check_exposition(http: &Http) {
             "notify",
             "unpriced",
             "scrape",
+            "backup",
             "rollback",
         ];
         let there = exposed.contains(&name) || needs_an_event.iter().any(|part| name.contains(part));

@@ -3,6 +3,7 @@
 //! Gauges are read from the folds when asked for; what happens between two scrapes (batches, requests, new checkpoints) is
 //! gathered here once a second.
 
+mod backups;
 mod rollbacks;
 mod told;
 
@@ -127,6 +128,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     rules(state, &mut registry);
     scrapes(state, &mut registry);
     incidents(state, &mut registry);
+    backups::backups(state, &mut registry);
     rollbacks::rollbacks(state, &mut registry);
     told::deliveries(state, &mut registry);
     let meters = state.meters();

@@ -33,7 +33,7 @@ pub(crate) fn answer(asked: &Asked, reply: &Reply) {
         Asked::Waiver { .. } => lists::waiver(body),
         Asked::Incidents { .. } => incident::incidents(&body["incidents"]),
         Asked::Incident { .. } => incident::incident(body),
-        Asked::Backups { .. } => lists::backups(&body["backups"]),
+        Asked::Backups { .. } => lists::backups(body),
         Asked::Policy { .. } => govern::policy(body),
         Asked::Proposal { .. } => govern::proposal(body),
         Asked::Maintenance { .. } => govern::maintenance(body),

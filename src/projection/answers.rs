@@ -4,6 +4,7 @@
 //! for). It carries `asked`, the path that asks it again, and `as_of`, so that a saved answer can be folded again by anyone.
 
 mod asked;
+mod backups;
 mod capacity;
 mod govern;
 mod incident;
@@ -20,6 +21,7 @@ use super::slo::Slo;
 use crate::domain::time::Time;
 
 pub use asked::{Asked, AskedError};
+pub use backups::{BackupDuty, BackupsAnswer, backup_duties};
 pub use capacity::{
     CalibrationRow, CapacityAnswer, EngineCapacity, Headroom, KvInferred, QueueCapacity, ServerRow, ServersCapacity,
     TokenLimit,
@@ -33,8 +35,7 @@ pub use incident_report::{
     Duration, ImpactEpisode, IncidentReportAnswer, Moment, ReportAlert, ReportImpact, Statement,
 };
 pub use lists::{
-    AlertRow, AlertsAnswer, BackupsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer,
-    WaiverProposal,
+    AlertRow, AlertsAnswer, CommandAnswer, CommandStatus, OurAlert, RejectedAnswer, SloAnswer, WaiverProposal,
 };
 pub use rollback::{RollbackAnswer, RollbackBackup, WayBack, ways_back};
 pub use stack::{
@@ -133,7 +134,7 @@ pub fn answer(view: &View<'_>, asked: &Asked) -> Result<Answer, AnswerError> {
         Asked::Incidents { stack } => done(view, asked, &incident::incidents(view, stack.as_deref()), false),
         Asked::Incident { id } => done(view, asked, &incident::incident(view, id)?, false),
         Asked::IncidentReport { id } => done(view, asked, &incident_report::report(view, id)?, false),
-        Asked::Backups { stack } => done(view, asked, &lists::backups(view, stack.as_deref()), false),
+        Asked::Backups { stack } => done(view, asked, &backups::backups(view, stack.as_deref()), false),
         Asked::Policy { stack } => done(view, asked, &govern::policy(view, stack.as_deref()), false),
         Asked::Proposal { id } => done(view, asked, &govern::proposal(view, id)?, false),
         Asked::Maintenance { stack } => done(view, asked, &govern::maintenance(view, stack.as_deref()), false),

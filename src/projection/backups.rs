@@ -14,6 +14,14 @@ use crate::domain::time::Time;
 /// A backup is to be restored, if only for practice, once in so long: 90 days.
 const DRILL_SECONDS: i64 = 90 * 86_400;
 
+/// The engine that serves is to have a verified backup so long after it came: 48 hours, two nights of the timer.
+const BACKUP_SECONDS: i64 = 48 * 3_600;
+
+/// By when an engine that came at `since` has to have a verified backup.
+pub const fn backup_due(since: Time) -> Time {
+    since.plus_seconds(BACKUP_SECONDS)
+}
+
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RecordedBackup {
@@ -121,6 +129,14 @@ impl Backups {
         all
     }
 
+    /// When some backup of `stack` has to have been restored by, counted from the last restore of any of them or, before the
+    /// first one, from the oldest backup; none where there is no backup.
+    pub fn drill_due(&self, stack: &str) -> Option<Time> {
+        let of_stack = || self.by_id.values().filter(|backup| backup.stack.as_deref() == Some(stack));
+        let restored = of_stack().filter_map(|backup| backup.restored.map(|(time, _)| time)).max();
+        restored.or_else(|| of_stack().map(|backup| backup.time).min()).map(|last| last.plus_seconds(DRILL_SECONDS))
+    }
+
     /// The engines of `stack` that have a verified backup.
     pub fn verified_engines(&self, stack: &str) -> BTreeSet<String> {
         let verified = self
@@ -169,5 +185,21 @@ mod tests {
         assert_eq!(due(&backups), Time::from_seconds(1 + DRILL_SECONDS));
         backups.restore(9, Time::from_seconds(100), "b");
         assert_eq!(due(&backups), Time::from_seconds(100 + DRILL_SECONDS));
+    }
+
+    #[test]
+    fn a_stack_counts_from_its_last_restore_and_before_the_first_from_its_oldest_backup() {
+        let mut backups = Backups::default();
+        assert_eq!(backups.drill_due("s"), None);
+        for (id, position) in [("b", 1), ("c", 50), ("d", 60)] {
+            let mut backup = reported("aa", "file:///one", position);
+            backup.backup.backup_id = id.into();
+            backups.record(backup);
+        }
+        assert_eq!(backups.drill_due("s"), Some(Time::from_seconds(1 + DRILL_SECONDS)));
+        backups.restore(70, Time::from_seconds(300), "c");
+        backups.restore(71, Time::from_seconds(200), "b");
+        assert_eq!(backups.drill_due("s"), Some(Time::from_seconds(300 + DRILL_SECONDS)));
+        assert_eq!(backups.drill_due("other"), None);
     }
 }

@@ -32,7 +32,7 @@ fn steps(incident: &Value) -> Vec<(String, Option<u64>)> {
 }
 
 /// Moves the clock and lets the cuts of that time be made.
-fn wait(app: &App, seconds: &mut i64, more: i64) {
+pub(crate) fn wait(app: &App, seconds: &mut i64, more: i64) {
     *seconds += more;
     app.clock.set(NOW.parse::<Time>().unwrap().plus_seconds(*seconds + 1));
     for _ in 0..2 {

@@ -179,8 +179,8 @@ fn forecast(forecast: &Value) {
     out::line(format!("ends     {} UTC at the latest", when(&forecast["expires"])));
 }
 
-pub(super) fn backups(rows: &Value) {
-    let rows = items(rows).map(|row| {
+pub(super) fn backups(body: &Value) {
+    let rows = items(&body["backups"]).map(|row| {
         let verified = match row["verified"].as_bool() {
             Some(true) => tone(Tone::Good, "verified"),
             Some(false) => tone(Tone::Bad, "failed"),
@@ -208,6 +208,20 @@ pub(super) fn backups(rows: &Value) {
     });
     let header = ["backup", "stack", "engine", "recorded (UTC)", "verified", "restored (UTC)", "copies", "entry"];
     out::table(&header, rows, "no backup");
+    items(&body["stacks"]).for_each(backups_owed);
+}
+
+/// What a stack that serves owes, if anything.
+fn backups_owed(duty: &Value) {
+    let stack = text(&duty["stack"]);
+    if duty["backup_overdue"] == true {
+        let due = when(&duty["backup_due"]);
+        let told = format!("{stack}: no verified backup of {}, due {due} UTC", short(&duty["engine_hash"]));
+        out::line(tone(Tone::Bad, &told));
+    }
+    if duty["drill_overdue"] == true {
+        out::line(tone(Tone::Warn, &format!("{stack}: a restore was due {} UTC", when(&duty["drill_due"]))));
+    }
 }
 
 pub(crate) fn rejected(body: &Value) {

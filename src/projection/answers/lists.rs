@@ -1,4 +1,4 @@
-//! Answers that are lists: alerts, waivers, backups, what was refused; and single members of them.
+//! Answers that are lists: alerts, waivers, what was refused; and single members of them.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,6 @@ use crate::domain::policy::{Rule, Severity};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Time;
 use crate::projection::alerts::RecordedAlert;
-use crate::projection::backups::RecordedBackup;
 use crate::projection::governance::Rejected;
 use crate::projection::slo::RuleRow;
 use crate::projection::timeline::Item;
@@ -214,42 +213,6 @@ fn provider(stack: &str, item: &Item) -> ProviderAlert {
         count: item.count,
         summary: item.summary.clone(),
     }
-}
-
-/// Backups, oldest first.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct BackupsAnswer {
-    /// All.
-    pub backups: Vec<BackupRow>,
-}
-
-/// One backup.
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct BackupRow {
-    /// What the ledger tells of it.
-    #[serde(flatten)]
-    pub recorded: RecordedBackup,
-    /// When it has to have been restored by, if only for practice.
-    pub drill_due: Time,
-    /// Whether that time has passed.
-    pub drill_overdue: bool,
-}
-
-pub(super) fn backups(view: &View<'_>, stack: Option<&str>) -> BackupsAnswer {
-    // By the ledger's own time, so that the answer can be folded again.
-    let present = view.governance.time;
-    let wanted = view
-        .governance
-        .backups
-        .oldest_first()
-        .into_iter()
-        .filter(|backup| stack.is_none_or(|stack| backup.stack.as_deref() == Some(stack)));
-    let row = |recorded: &RecordedBackup| BackupRow {
-        drill_due: recorded.drill_due(),
-        drill_overdue: present > recorded.drill_due(),
-        recorded: recorded.clone(),
-    };
-    BackupsAnswer { backups: wanted.map(row).collect() }
 }
 
 /// How a command ended.
