@@ -20,11 +20,11 @@ mod restore;
 mod send;
 mod target;
 
-pub use artifacts::{Found, Kind, Links, Source, walk};
+pub use artifacts::{Found, Kind, Links, Source, in_order, walk};
 pub use error::BackupError;
 pub use manifest::{File, Manifest};
 pub use read::{Problem, check};
-pub use restore::restore;
+pub use restore::{Fetched, discard, restore};
 pub use send::{Sent, describe, send};
 pub use target::Target;
 

@@ -19,6 +19,7 @@ mod block_table;
 mod blocks;
 pub mod chain;
 pub mod checkpoint;
+pub mod copy;
 mod create;
 mod derived;
 pub mod disk;

@@ -76,6 +76,11 @@ pub fn walk(sources: &[Source], links: Links) -> Result<Vec<Found>, BackupError>
             return Err(BackupError::Empty { path: source.path.clone() });
         }
     }
+    in_order(found)
+}
+
+/// Files in the order of their names, each of which is there once.
+pub fn in_order(mut found: Vec<Found>) -> Result<Vec<Found>, BackupError> {
     found.sort_by(|one, other| by_name(&one.name, &other.name));
     match found.windows(2).find(|pair| pair[0].name == pair[1].name) {
         Some(pair) => Err(BackupError::Twice { name: pair[0].name.clone() }),

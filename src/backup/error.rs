@@ -71,6 +71,16 @@ pub enum BackupError {
         /// SHA-256 of what is there.
         found: String,
     },
+    /// An object that is not there.
+    #[error("target {url}: {name} is missing: there is no object {sha256}")]
+    Missing {
+        /// The target.
+        url: String,
+        /// The file's name in the backup.
+        name: String,
+        /// SHA-256 by the manifest: the object's name.
+        sha256: String,
+    },
     /// A manifest that is none, or not the one that was reported.
     #[error("target {url}: the manifest of {backup_id} {reason}")]
     Manifest {

@@ -27,9 +27,9 @@ pub struct Manifest {
     format: String,
     /// The backup's id.
     pub backup_id: String,
-    /// The stack.
+    /// The stack; `ledgers/NODE` for the ledgers themselves.
     pub stack: String,
-    /// The engine.
+    /// The engine; for the ledgers the root of governance.
     pub engine_hash: String,
     /// When its files were read.
     pub snapshot_time: Time,

@@ -21,19 +21,56 @@ pub async fn restore(
     into: &Path,
     progress: &Progress<'_>,
 ) -> Result<(), BackupError> {
-    let into = std::path::absolute(into).map_err(at(into))?;
-    if fs::symlink_metadata(&into).is_ok() {
-        return Err(BackupError::Exists { path: into });
+    Fetched::of(manifest, target, into, progress).await?.settle()
+}
+
+/// Every file of a backup, compared and synced, in the partial directory: to be looked at before it counts.
+#[derive(Debug)]
+pub struct Fetched {
+    partial: PathBuf,
+    into: PathBuf,
+}
+
+impl Fetched {
+    /// Fetches what an earlier run has not left there.
+    pub async fn of(
+        manifest: &Manifest,
+        target: &Target,
+        into: &Path,
+        progress: &Progress<'_>,
+    ) -> Result<Self, BackupError> {
+        let into = std::path::absolute(into).map_err(at(into))?;
+        if fs::symlink_metadata(&into).is_ok() {
+            return Err(BackupError::Exists { path: into });
+        }
+        let partial = partial(&into);
+        fs::create_dir_all(&partial).map_err(at(&partial))?;
+        for file in &manifest.files {
+            fetch(file, target, &partial, progress).await?;
+        }
+        sync_directories(&partial, manifest)?;
+        Ok(Self { partial, into })
     }
-    let partial = partial(&into);
-    fs::create_dir_all(&partial).map_err(at(&partial))?;
-    for file in &manifest.files {
-        fetch(file, target, &partial, progress).await?;
+
+    /// Where the files are until then.
+    pub fn directory(&self) -> &Path {
+        &self.partial
     }
-    sync_directories(&partial, manifest)?;
-    fs::rename(&partial, &into).map_err(at(&into))?;
-    let parent = into.parent().unwrap_or(Path::new("/"));
-    sync(parent)
+
+    /// Gives the directory its name.
+    pub fn settle(self) -> Result<(), BackupError> {
+        fs::rename(&self.partial, &self.into).map_err(at(&self.into))?;
+        sync(self.into.parent().unwrap_or(Path::new("/")))
+    }
+}
+
+/// Removes what a restore into `into` that did not come to its end left.
+pub fn discard(into: &Path) -> Result<(), BackupError> {
+    let partial = partial(&std::path::absolute(into).map_err(at(into))?);
+    match fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&partial)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn partial(into: &Path) -> PathBuf {
@@ -52,7 +89,13 @@ async fn fetch(file: &File, target: &Target, partial: &Path, progress: &Progress
     }
     let temporary = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
     let mut written = fs::File::create(&temporary).map_err(at(&temporary))?;
-    let found = target.read(file, progress, |chunk| written.write_all(chunk).map_err(at(&temporary))).await?;
+    let read = target.read(file, progress, |chunk| written.write_all(chunk).map_err(at(&temporary))).await;
+    let found = read.map_err(|error| {
+        if let BackupError::Store { url, source: object_store::Error::NotFound { .. } } = error {
+            return BackupError::Missing { url, name: file.name.clone(), sha256: file.sha256.clone() };
+        }
+        error
+    })?;
     if found != file.sha256 {
         fs::remove_file(&temporary).map_err(at(&temporary))?;
         return Err(BackupError::Differs {

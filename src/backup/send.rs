@@ -1,6 +1,7 @@
 //! Making a backup: every file hashed, then each target filled on its own, so that one that is down holds up no other.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +19,17 @@ pub struct Sent {
     pub url: String,
     /// SHA-256 of the manifest that lies there now, hex; or why it does not.
     pub manifest_sha256: Result<String, BackupError>,
+    /// Files that were not there and were sent.
+    pub sent: u64,
+    /// Files whose objects were there.
+    pub reused: u64,
+}
+
+impl Sent {
+    /// A target that nothing could be sent to.
+    pub const fn unusable(url: String, error: BackupError) -> Self {
+        Self { url, manifest_sha256: Err(error), sent: 0, reused: 0 }
+    }
 }
 
 /// Reads and hashes every file, in order.
@@ -60,7 +72,11 @@ async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Sen
 /// Fills the targets side by side.
 pub async fn send(found: &[Found], manifest: &Manifest, targets: &[Target], progress: &Progress<'_>) -> Vec<Sent> {
     let each = targets.iter().map(|target| async {
-        Sent { url: target.url().to_owned(), manifest_sha256: fill(found, manifest, target, progress).await }
+        let (sent, reused) = (AtomicU64::new(0), AtomicU64::new(0));
+        let count = |was_sent| if was_sent { &sent } else { &reused }.fetch_add(1, Ordering::Relaxed);
+        let manifest_sha256 = fill(found, manifest, target, progress, &count).await;
+        let url = target.url().to_owned();
+        Sent { url, manifest_sha256, sent: sent.into_inner(), reused: reused.into_inner() }
     });
     futures_util::future::join_all(each).await
 }
@@ -70,24 +86,28 @@ async fn fill(
     manifest: &Manifest,
     target: &Target,
     progress: &Progress<'_>,
+    count: &(dyn Fn(bool) -> u64 + Sync),
 ) -> Result<String, BackupError> {
     let files = stream::iter(found.iter().zip(&manifest.files));
-    let copied =
-        files.map(Ok).try_for_each_concurrent(FILES_AT_ONCE, |(found, file)| copy(found, file, target, progress));
+    let copied = files.map(Ok).try_for_each_concurrent(FILES_AT_ONCE, |(found, file)| async move {
+        count(copy(found, file, target, progress).await?);
+        Ok(())
+    });
     copied.await?;
     target.put_manifest(manifest).await
 }
 
-/// One file: sent where it is not there, and read again in either case.
-async fn copy(found: &Found, file: &File, target: &Target, progress: &Progress<'_>) -> Result<(), BackupError> {
-    if target.has(file).await? {
+/// One file: sent where it is not there, and read again in either case. Whether it was sent.
+async fn copy(found: &Found, file: &File, target: &Target, progress: &Progress<'_>) -> Result<bool, BackupError> {
+    let is_there = target.has(file).await?;
+    if is_there {
         progress(file.bytes);
     } else {
         target.put(&found.path, file, progress).await?;
     }
     let read = target.read(file, progress, |_| Ok(())).await?;
     if read == file.sha256 {
-        return Ok(());
+        return Ok(!is_there);
     }
     Err(BackupError::Differs {
         url: target.url().to_owned(),

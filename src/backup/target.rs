@@ -186,6 +186,24 @@ impl Target {
         Ok(hex(Sha256::new_with_prefix(&bytes)))
     }
 
+    /// The ids of a stack's backups, oldest first.
+    pub async fn backups(&self, stack: &str) -> Result<Vec<String>, BackupError> {
+        let parts = self.prefix.parts().map(|part| part.as_ref().to_owned());
+        let place: Path = parts.chain(["manifests".to_owned(), stack.to_owned()]).collect();
+        let listed = self.store.list_with_delimiter(Some(&place)).await.map_err(self.failed())?;
+        let names = listed.objects.iter().filter_map(|object| object.location.filename());
+        let mut ids: Vec<String> = names.filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect();
+        // An id begins with its time.
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// A manifest that no ledger vouches for: it agrees with itself, and what it lists is for the caller to check.
+    pub async fn unreported(&self, stack: &str, backup_id: &str) -> Result<Manifest, BackupError> {
+        let bytes = self.manifest_bytes(stack, backup_id).await?;
+        Manifest::read(&bytes).map_err(|reason| self.wrong_manifest(backup_id, reason))
+    }
+
     /// The manifest of a backup, as it was reported: its SHA-256 where the report has one, its set's digest otherwise.
     pub async fn manifest(
         &self,
@@ -195,12 +213,7 @@ impl Target {
         verification_hash: &str,
     ) -> Result<Manifest, BackupError> {
         let wrong = |reason: String| self.wrong_manifest(backup_id, reason);
-        let place = self.manifest_place(stack, backup_id);
-        let got = self.store.get(&place).await.map_err(self.failed())?;
-        if got.meta.size > MANIFEST_BYTES_MAX {
-            return Err(wrong(format!("has {} bytes", got.meta.size)));
-        }
-        let bytes = got.bytes().await.map_err(self.failed())?;
+        let bytes = self.manifest_bytes(stack, backup_id).await?;
         let found = hex(Sha256::new_with_prefix(&bytes));
         if let Some(expected) = sha256.filter(|expected| *expected != found) {
             return Err(wrong(format!("hashes to {found}; the ledger says {expected}")));
@@ -213,6 +226,14 @@ impl Target {
             )));
         }
         Ok(manifest)
+    }
+
+    async fn manifest_bytes(&self, stack: &str, backup_id: &str) -> Result<Bytes, BackupError> {
+        let got = self.store.get(&self.manifest_place(stack, backup_id)).await.map_err(self.failed())?;
+        if got.meta.size > MANIFEST_BYTES_MAX {
+            return Err(self.wrong_manifest(backup_id, format!("has {} bytes", got.meta.size)));
+        }
+        got.bytes().await.map_err(self.failed())
     }
 
     fn wrong_manifest(&self, backup_id: &str, reason: String) -> BackupError {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use backup::{BackupCreate, BackupTask};
+pub(crate) use backup::{BackupCreate, BackupTask, RestoreLedgers};
 pub(crate) use decide::{Adopt, Hole, Judgement, TokenTask, WaiverAsk, WaiverTask};
 pub(crate) use govern::{KeyTask, MaintenanceTask, PolicyTask};
 pub(crate) use incident::{IncidentTask, ReportGiven};

@@ -1,7 +1,9 @@
 //! Commands that a host runs beside the serving stack: they act there, and report to the ledger what they did.
 
 mod backup;
+mod ledgers;
 mod report;
+mod restore_ledgers;
 mod rollback;
 mod supervise;
 mod wait;

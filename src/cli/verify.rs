@@ -39,16 +39,7 @@ pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome 
     if names.is_empty() {
         return Err(CliError::usage(format!("{} holds no ledger", target.directory.display())));
     }
-    for name in &names {
-        check(&target, name, options, &mut findings)?;
-    }
-    // Where a ledger is damaged, what its cuts say is not worth comparing.
-    if findings.problems.is_empty() {
-        together(&target, &names, options, &mut findings)?;
-    }
-    for kept in &verify.since {
-        since(&target, kept, options, &mut findings)?;
-    }
+    all(&target, &names, &verify.since, options, &mut findings)?;
     let ok = findings.problems.is_empty() && findings.rewritten.is_empty();
     if options.json {
         let problems: Vec<Value> = findings.problems.iter().chain(&findings.rewritten).cloned().collect();
@@ -57,6 +48,39 @@ pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome 
         out::line(tone(Tone::Good, "everything holds"));
     }
     Ok(if ok { Exit::Fine } else { Exit::Damaged })
+}
+
+/// Every ledger, then whether they belong together, then whether they extend what was kept.
+fn all(
+    target: &Target,
+    names: &[String],
+    kept: &[PathBuf],
+    options: &Options,
+    findings: &mut Findings,
+) -> Result<(), CliError> {
+    for name in names {
+        check(target, name, options, findings)?;
+    }
+    // Where a ledger is damaged, what its cuts say is not worth comparing.
+    if findings.problems.is_empty() {
+        together(target, names, options, findings)?;
+    }
+    kept.iter().try_for_each(|kept| since(target, kept, options, findings))
+}
+
+/// The same for a directory that a command made: the ledgers where all holds; an error that names the first problem otherwise, with
+/// exit code 3 where the ledgers are damaged and 1 where they do not extend what was kept.
+pub(super) fn whole(directory: &Path, keys: Keys, kept: &[PathBuf], options: &Options) -> Result<Vec<Value>, CliError> {
+    let target = Target { directory: directory.to_owned(), keys, _fetched: None };
+    let mut findings = Findings::default();
+    all(&target, &exported(directory)?, kept, options, &mut findings)?;
+    let problems = findings.problems.iter().map(|problem| (Exit::Damaged, problem));
+    match problems.chain(findings.rewritten.iter().map(|problem| (Exit::No, problem))).next() {
+        Some((exit, problem)) => {
+            Err(CliError::new(exit, format!("{}: {}", out::text(&problem["ledger"]), out::text(&problem["problem"]))))
+        }
+        None => Ok(findings.ledgers),
+    }
 }
 
 fn target(place: &Place, verify: &Verify) -> Result<Target, CliError> {

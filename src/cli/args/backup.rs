@@ -47,6 +47,14 @@ pub(crate) enum BackupTask {
         #[command(flatten)]
         reporting: Reporting,
     },
+    /// Copy the ledgers of a data directory, as of a checkpoint each, while the service runs or not; keys are left out
+    Ledgers {
+        /// Where copies go: a directory, `file:///DIR` or `s3://BUCKET/PREFIX`; may be given more than once
+        #[arg(long = "to", value_name = "URL", required = true)]
+        to: Vec<String>,
+    },
+    /// Bring ledgers back: all of them, audited with `--vkey`, or nothing
+    RestoreLedgers(RestoreLedgers),
     /// Backups: what they hold, where copies lie, what was verified and restored
     List {
         /// Of this stack alone
@@ -55,6 +63,23 @@ pub(crate) enum BackupTask {
         #[command(flatten)]
         past: super::Past,
     },
+}
+
+/// `backup restore-ledgers`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreLedgers {
+    /// Where the copy lies
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Its id [default: the newest of the node that the key names]
+    #[arg(long, value_name = "ID")]
+    pub(crate) at: Option<String>,
+    /// The data directory that it becomes; must not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: PathBuf,
+    /// A checkpoint that was kept elsewhere, which the copy must extend; may be given more than once
+    #[arg(long, value_name = "CHECKPOINT-FILE")]
+    pub(crate) since: Vec<PathBuf>,
 }
 
 /// `backup create`.

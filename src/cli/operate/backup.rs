@@ -30,7 +30,7 @@ impl From<BackupError> for CliError {
             | BackupError::Twice { .. }
             | BackupError::Exists { .. }
             | BackupError::Target { .. } => Exit::Usage,
-            BackupError::Differs { .. } | BackupError::Manifest { .. } => Exit::No,
+            BackupError::Differs { .. } | BackupError::Missing { .. } | BackupError::Manifest { .. } => Exit::No,
             BackupError::Store { .. } => Exit::Unreachable,
             BackupError::Io { .. } => Exit::Failed,
         };
@@ -42,7 +42,7 @@ impl From<BackupError> for CliError {
 /// hundreds of megabytes of parts.
 const BLOCKING_THREADS: usize = 4;
 
-fn runtime() -> Result<Runtime, CliError> {
+pub(super) fn runtime() -> Result<Runtime, CliError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(CliError::failed)
 }
@@ -59,6 +59,8 @@ pub(in crate::cli) fn run(place: &Place, options: &Options, task: BackupTask) ->
         BackupTask::Import { file, stack, engine, reporting } => {
             import(&Ledger { place, options, reporting: &reporting }, &file, &stack, &engine)
         }
+        BackupTask::Ledgers { to } => super::ledgers::make(place, options, &to),
+        BackupTask::RestoreLedgers(restore) => super::restore_ledgers::run(place, options, &restore),
         BackupTask::List { stack, past } => crate::cli::ask::answer(place, options, &Asked::Backups { stack }, past),
     }
 }
@@ -79,13 +81,13 @@ fn sources(create: &BackupCreate) -> Vec<Source> {
 
 /// Opens the targets. One that is written wrongly is the caller's to mend; a directory that cannot be reached, such as a mount that
 /// went away, is one target less and holds up no other.
-fn open_all(urls: &[String]) -> Result<(Vec<Target>, Vec<Sent>), CliError> {
+pub(super) fn open_all(urls: &[String]) -> Result<(Vec<Target>, Vec<Sent>), CliError> {
     let (mut targets, mut unusable) = (Vec::new(), Vec::new());
     for url in urls {
         match Target::open(url) {
             Ok(target) => targets.push(target),
             Err(error @ BackupError::Io { .. }) => {
-                unusable.push(Sent { url: url.clone(), manifest_sha256: Err(error) });
+                unusable.push(Sent::unusable(url.clone(), error));
             }
             Err(error) => return Err(error.into()),
         }
@@ -124,7 +126,7 @@ fn report_made(ledger: &Ledger<'_>, create: &BackupCreate, manifest: &Manifest, 
     let mut held = Vec::new();
     let mut failed = Vec::new();
     let mut manifest_sha256 = None;
-    for Sent { url, manifest_sha256: outcome } in sent {
+    for Sent { url, manifest_sha256: outcome, .. } in sent {
         match outcome {
             Ok(sha256) => {
                 manifest_sha256 = Some(sha256);

@@ -1,6 +1,7 @@
 //! What the oracle's traces do not reach: missing partitions, changed policies, refusals, and bounds of the state.
 
 mod episodes;
+mod rollback;
 
 use super::*;
 use crate::domain::command::{Command, WaiverDecision, WaiverScope, waiver_id};
