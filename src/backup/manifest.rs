@@ -43,11 +43,12 @@ impl Manifest {
     /// Of these files, which are in order.
     pub fn new(stack: &str, engine_hash: &str, snapshot_time: Time, files: Vec<File>) -> Self {
         let verification_hash = root_digest(&files);
-        let day: String = snapshot_time.to_string().chars().take(19).filter(char::is_ascii_digit).collect();
+        // To the microsecond: two backups of the same files within a second are two, and neither overwrites the other's manifest.
+        let time: String = snapshot_time.to_string().chars().filter(char::is_ascii_digit).collect();
         let short: String = verification_hash.chars().take(12).collect();
         Self {
             format: FORMAT.to_owned(),
-            backup_id: format!("backup-{day}-{short}"),
+            backup_id: format!("backup-{time}-{short}"),
             stack: stack.to_owned(),
             engine_hash: engine_hash.to_owned(),
             snapshot_time,
