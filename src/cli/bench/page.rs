@@ -11,6 +11,8 @@ use super::runs::{Figure, Run};
 use super::{CliError, file_error};
 
 const END: &str = "<!-- end -->";
+/// What the names of runs with all files in memory begin with.
+const IN_MEMORY: &str = "memory-";
 
 /// Writes the page again.
 pub(super) fn fill(path: &Path, runs: &[Run]) -> Result<(), CliError> {
@@ -43,7 +45,10 @@ fn table_for(line: &str, runs: &[Run]) -> Option<String> {
 }
 
 fn table(run: &Run) -> String {
-    let mut text = format!("{} records, {}, {}.\n\n", grouped(run.records), run.date, run.machine);
+    let records = format!("{} records", grouped(run.records));
+    let known = [records.as_str(), run.date.as_str(), run.machine.as_str()];
+    let mut text = known.into_iter().filter(|known| !known.is_empty()).collect::<Vec<_>>().join(", ");
+    text.push_str(".\n\n");
     text.push_str("| work | measured | baseline | ratio | target | met |\n| --- | --- | --- | --- | --- | --- |\n");
     for figure in &run.figures {
         let baseline = figure
@@ -57,14 +62,16 @@ fn table(run: &Run) -> String {
     text
 }
 
-/// Each figure that at least two sizes have, by size.
+/// Each figure that at least two sizes have, by size, with its ratio in brackets. Runs in memory stay out: growth is
+/// that on the disk.
 fn growth(runs: &[Run]) -> String {
+    let runs: Vec<&Run> = runs.iter().filter(|run| !run.name.starts_with(IN_MEMORY)).collect();
     let mut sizes: Vec<u64> = runs.iter().map(|run| run.records).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let mut names: Vec<&str> = Vec::new();
     let mut cells: BTreeMap<(&str, u64), &Figure> = BTreeMap::new();
-    for run in runs {
+    for run in &runs {
         for figure in &run.figures {
             if !names.contains(&figure.line()) {
                 names.push(figure.line());
@@ -79,12 +86,17 @@ fn growth(runs: &[Run]) -> String {
         if row.iter().flatten().count() > 1 {
             let _ = write!(text, "| {name} |");
             for figure in row {
-                let _ = write!(text, " {} |", figure.map_or_else(String::new, |f| shown(f.measured, &f.unit)));
+                let _ = write!(text, " {} |", figure.map_or_else(String::new, |figure| cell(figure)));
             }
             text.push('\n');
         }
     }
     text
+}
+
+fn cell(figure: &Figure) -> String {
+    let ratio = figure.ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.2})"));
+    shown(figure.measured, &figure.unit) + &ratio
 }
 
 fn shown(value: f64, unit: &str) -> String {
@@ -140,8 +152,11 @@ mod tests {
 
     #[test]
     fn growth_has_a_column_for_each_size() {
-        let table = growth(&[run("b", 100_000, 900.0), run("a", 1_000_000, 1e6)]);
-        assert_eq!(table, "| work | 100,000 | 1,000,000 |\n| --- | --- | --- |\n| appends | 900 /s | 1000 k/s |\n");
+        let runs = [run("memory-b", 100_000, 7.0), run("b", 100_000, 900.0), run("a", 1_000_000, 1e6)];
+        assert_eq!(
+            growth(&runs),
+            "| work | 100,000 | 1,000,000 |\n| --- | --- | --- |\n| appends | 900 /s (0.50) | 1000 k/s (0.50) |\n"
+        );
     }
 
     #[test]
