@@ -287,6 +287,42 @@ fn a_sync_that_fails_and_leaves_clean_pages() {
     check_scenes(&[Fault::FailedClean]);
 }
 
+/// A sync has failed, the process starts again, and the machine forgets pages that look clean between any two of its reads.
+#[test]
+fn pages_are_forgotten_while_a_ledger_opens() {
+    let (mut refused, mut opened) = (0, 0);
+    for scene in &SCENES {
+        let begin = (scene.begin)();
+        for (at, step) in steps_of(scene).iter().enumerate().filter(|(_, step)| step.operation == "sync") {
+            let (disk, told, _) = play(scene, &begin, at, Fault::FailedClean);
+            let counted = disk.kill();
+            drop(told.clone().open(&counted, options()));
+            for read in 0..counted.reads() {
+                let what = format!("{}: step {at}, {step:?}, pages forgotten before read {read}", scene.name);
+                let running = disk.kill();
+                running.forget_at_read(read);
+                let mut now = told.clone();
+                match now.open(&running, options()) {
+                    Ok((ledger, _)) => {
+                        drop(ledger);
+                        check_found(&running.lose_power(Survives::Nothing), &now, options(), &what);
+                        opened += 1;
+                    }
+                    Err(Error::NoLedger { .. }) if told.acknowledged.is_none() => {}
+                    // What was written again is not what had been read: the next opening sees what is there.
+                    Err(Error::Io { .. }) => {
+                        check_or_absent(&running.kill(), &told, &what);
+                        refused += 1;
+                    }
+                    Err(error) => panic!("{what}: {error}"),
+                }
+            }
+        }
+    }
+    eprintln!("{refused} openings refused, {opened} held");
+    assert!(refused > 10 && opened > 100, "{refused}, {opened}");
+}
+
 /// Where a write can be torn: any byte of what is no longer than two frames, and of longer ones the last two.
 fn tears(step: &Step) -> std::ops::Range<usize> {
     // An entry of at most 120 bytes with its head, and a checkpoint with its own.

@@ -364,6 +364,9 @@ pub(crate) struct Bench {
     /// Measure nothing: make the tables of a page again from the JSON of earlier runs
     #[arg(long, value_names = ["PAGE", "RUN"], num_args = 2.., conflicts_with = "plot")]
     pub(crate) fill: Vec<PathBuf>,
+    /// Measure one opening of this data directory, for `bench` itself
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) open: Option<PathBuf>,
 }
 
 /// `entries`.

@@ -47,6 +47,10 @@ pub(crate) fn run(options: &Options, bench: &Bench) -> Outcome {
         page::fill(page, &runs::read(files)?)?;
         return Ok(Exit::Fine);
     }
+    if let Some(data) = &bench.open {
+        out::line(open::once(data)?.to_string());
+        return Ok(Exit::Fine);
+    }
     let parent = bench.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch(parent.join(format!("govledger-bench-{}", std::process::id())));
     std::fs::create_dir_all(&scratch.0).map_err(file_error(&scratch.0))?;

@@ -93,6 +93,8 @@ mod tests {
         assert_eq!(next_instant(at(1190), at(0)), at(1200));
         assert_eq!(next_instant(at(1200), at(0)), at(1260));
         assert_eq!(next_instant(at(1260), at(1255)), at(1270));
+        // The last record on the grid, and the end of the twenty minutes between full ones.
+        assert_eq!(next_instant(at(1200), at(10)), at(1210));
         assert_eq!(latest_instant(at(1209), at(0)), at(1200));
         assert_eq!(latest_instant(at(1219), at(0)), at(1200));
         assert_eq!(latest_instant(at(1259), at(100)), at(1250));

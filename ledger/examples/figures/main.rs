@@ -32,6 +32,8 @@ use crate::{
 };
 
 const ORIGIN: &str = "figures/metrics-0";
+/// Rounds of audit and hashing.
+const AUDIT_ROUNDS: usize = 3;
 /// Entries made at a time, so that memory stays flat.
 const PART: u64 = 100_000;
 /// Single questions of a kind, at positions all over the ledger.
@@ -130,19 +132,31 @@ fn fill(source: &Source, dir: &Path, size: u64, batch: u64) -> Result<(), Box<dy
     Ok(())
 }
 
-/// A full audit against leaf and node hashes of the same entries, in memory, on all cores.
+/// A full audit against leaf and node hashes of the same entries.
 fn audit(source: &Source, dir: &Path, work: &str, least: (f64, &'static str)) -> Result<Row, Box<dyn Error>> {
     let verifier = key().verifier_key(ORIGIN);
-    // Once to have it in the page cache.
-    verify::audit(dir, &verifier, &|_| ())?;
-    let (report, time) = timed(|| verify::audit(dir, &verifier, &|_| ()));
-    let report = report?;
-    assert!(report.is_ok(), "{:?}", report.problems);
+    // Once to have it in the page cache; then by turns, and the best of each, since a processor that others use too gives now
+    // more and now less.
+    let size = verify::audit(dir, &verifier, &|_| ())?.size;
+    let (mut ours, mut raw) = (Duration::MAX, Duration::MAX);
+    for _ in 0..AUDIT_ROUNDS {
+        let (report, time) = timed(|| verify::audit(dir, &verifier, &|_| ()));
+        let report = report?;
+        assert!(report.is_ok() && report.entries_checked == size, "{:?}", report.problems);
+        ours = ours.min(time);
+        raw = raw.min(hashing_alone(source, size)?);
+    }
+    let work = format!("{work}, from page cache");
+    Ok(Row::share(&work, size, ours, raw, least))
+}
+
+/// What leaf and node hashes of all entries take, in memory, on all cores.
+fn hashing_alone(source: &Source, size: u64) -> Result<Duration, Box<dyn Error>> {
     let threads = std::thread::available_parallelism()?.get();
     let mut raw = Duration::ZERO;
     let mut at = 1;
-    while at < report.size {
-        let end = report.size.min(at + PART);
+    while at < size {
+        let end = size.min(at + PART);
         let part: Vec<Vec<u8>> =
             source.entries(at..end).iter().map(|entry| [&[0], entry.as_bytes()].concat()).collect();
         let share = part.len().div_ceil(threads);
@@ -156,8 +170,7 @@ fn audit(source: &Source, dir: &Path, work: &str, least: (f64, &'static str)) ->
         raw += time;
         at = end;
     }
-    let work = format!("{work}, from page cache");
-    Ok(Row::share(&work, report.entries_checked, time, raw, least))
+    Ok(raw)
 }
 
 /// The leaves, and as many nodes.

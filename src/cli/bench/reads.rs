@@ -14,6 +14,8 @@ use crate::sequencer::{Cache, Core, DataDir};
 
 /// Past positions asked for, evenly over the ledger.
 const POSITIONS: u64 = 16;
+/// Rounds of audit and hashing.
+const AUDIT_ROUNDS: usize = 3;
 /// Hashing alone is measured on so many entries of this many bytes.
 const HASHED: usize = 1 << 18;
 const ENTRY_BYTES: usize = 520;
@@ -56,13 +58,18 @@ pub(super) fn rebuild(data: &Path, intake: f64, report: &mut Report) -> Result<(
 pub(super) fn verify(data: &Path, report: &mut Report) -> Result<(), CliError> {
     let data_dir = DataDir::open(data)?;
     let key = data_dir.verifier_key("metrics-0")?;
-    let began = monotonic();
-    let audit = ledger::verify::audit(&data_dir.ledger_dir("metrics-0"), &key, &|_| {}).map_err(failed)?;
-    let ours = rate(audit.entries_checked, began.elapsed());
-    if !audit.is_ok() {
-        return Err(failed(format!("the audit found {} problems", audit.problems_found)));
+    let (mut ours, mut alone) = (0.0_f64, 0.0_f64);
+    // By turns, and the best of each, since a processor that others use too gives now more and now less.
+    for _ in 0..AUDIT_ROUNDS {
+        let began = monotonic();
+        let audit = ledger::verify::audit(&data_dir.ledger_dir("metrics-0"), &key, &|_| {}).map_err(failed)?;
+        ours = ours.max(rate(audit.entries_checked, began.elapsed()));
+        if !audit.is_ok() {
+            return Err(failed(format!("the audit found {} problems", audit.problems_found)));
+        }
+        alone = alone.max(hashing());
     }
-    report.share("full audit", ours, hashing(), "leaf and node hashing alone, all cores", Some(0.8));
+    report.share("full audit", ours, alone, "leaf and node hashing alone, all cores", Some(0.8));
     Ok(())
 }
 

@@ -93,6 +93,7 @@ struct State {
     kernel: Option<Rng>,
     reads: u64,
     failing_read: Option<u64>,
+    forgetting_read: Option<u64>,
 }
 
 /// A disk. Clones are the same disk.
@@ -119,6 +120,7 @@ impl SimDisk {
             kernel: None,
             reads: 0,
             failing_read: None,
+            forgetting_read: None,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -163,6 +165,12 @@ impl SimDisk {
         state.failing_read = Some(state.reads + after);
     }
 
+    /// Lets memory forget all pages that it takes for clean before the read `after` further ones from now.
+    pub fn forget_at_read(&self, after: u64) {
+        let mut state = self.state();
+        state.forgetting_read = Some(state.reads + after);
+    }
+
     pub fn free_space(&self) {
         self.state().is_full = false;
     }
@@ -180,11 +188,7 @@ impl SimDisk {
 
     /// Memory forgets all pages that it takes for clean.
     pub fn evict(&self) {
-        for node in &mut self.state().nodes {
-            if let Node::File { content, .. } = node {
-                content.evict();
-            }
-        }
+        self.state().evict();
     }
 
     /// The disk as it is found after power was lost now.
@@ -347,6 +351,14 @@ impl State {
         let (taken, kept) = std::mem::take(&mut self.changes).into_iter().partition(is_of);
         self.changes = kept;
         taken
+    }
+
+    fn evict(&mut self) {
+        for node in &mut self.nodes {
+            if let Node::File { content, .. } = node {
+                content.evict();
+            }
+        }
     }
 
     fn run_kernel(&mut self) {

@@ -45,6 +45,9 @@ impl SimDisk {
         }
         let now = state.reads;
         state.reads += 1;
+        if state.forgetting_read == Some(now) {
+            state.evict();
+        }
         if state.failing_read == Some(now) { Err(broken()) } else { Ok(act(&mut state)) }
     }
 
