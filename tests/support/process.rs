@@ -44,15 +44,17 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-impl Finished {
-    fn new(output: &Output) -> Self {
+impl From<&Output> for Finished {
+    fn from(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
 
+impl Finished {
     /// Panics with both outputs where the exit code is another one.
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "exit code; stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -69,7 +71,7 @@ impl Finished {
 /// Runs any program to its end without standard input.
 pub(crate) fn finish(command: &mut Command) -> Finished {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    Finished::new(&output)
+    Finished::from(&output)
 }
 
 /// Runs `govledger` with these arguments to its end.

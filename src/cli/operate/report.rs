@@ -19,7 +19,7 @@ use crate::ingest::file::{FileSource, ingest_arrival};
 use crate::sequencer::{new_token, write_durably};
 
 /// How often a service that does not take the report is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Something that happened on this host.
 #[derive(Debug)]

@@ -12,14 +12,22 @@
 //! 4. *Reload ends*: the deployed files hash as before, and the proof says that the server holds them; an entry. Where a proof
 //!    is configured and holds, the next run passes over the reload; without a proof it reloads again.
 //! 5. *Warm-up*, reported as one, and an entry. The next run passes over it if it passed over the reload.
-//! 6. *Completed*: one entry, `llm_rollback_completed`, makes the engine current, opens the gate and ends the claim.
+//! 6. *Completed*: one entry, `llm_rollback_completed`, makes the engine current, opens the gate and ends the claim. A crash
+//!    before it leaves a kept report that never counted; the run that completes removes it, so that nobody ingests a second
+//!    completion. A crash behind it leaves nothing to do, and the next run says so.
 //!
 //! A step that fails is an entry too: the gate is closed by it, whatever was open before, and the claim is free for whoever goes
 //! on. The attempt is the fence: one that was taken over can say nothing more, and finds out at its next entry.
+//!
+//! A ledger that cannot be reached is tried for `--retry-for` with the same key, so that a service that starts again meanwhile
+//! ends no rollback. If it stays away nothing can be recorded: the gate is as the last entry left it, and the claim stands.
 
+mod claim;
+mod kept;
 mod proof;
 
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +39,7 @@ use super::report::{Ledger, Report};
 use super::supervise;
 use crate::backup::{BackupError, Manifest};
 use crate::cli::args::{Options, Reporting, RollbackRun, RollbackTask, Warmup};
-use crate::cli::decide::{given, read_to_decide};
+use crate::cli::decide::read_to_decide;
 use crate::cli::error::{CliError, Exit, Outcome};
 use crate::cli::node::{runtime, stop_flag};
 use crate::cli::out::{self, Tone, tone};
@@ -39,6 +47,9 @@ use crate::cli::source::Place;
 use crate::domain::command::Request;
 use crate::domain::rollback::{RollbackAbandon, RollbackClaim, RollbackStep, RollbackWork, Stage, StageState};
 use crate::projection::answers::Asked;
+use claim::{
+    asked, backup, held, is_of_the_ledger, manifest_of, patiently, process, serves_already, taken_over, target,
+};
 use proof::Seen;
 
 pub(in crate::cli) fn run(place: &Place, options: &Options, task: RollbackTask) -> Outcome {
@@ -48,8 +59,6 @@ pub(in crate::cli) fn run(place: &Place, options: &Options, task: RollbackTask) 
             if let Some(rollback) = Rollback::begin(place, options, &run)? {
                 return rollback.go();
             }
-            let to = run.to.unwrap_or_default();
-            out::line(format!("{} serves {to} already; nothing was done", run.stack));
             Ok(Exit::Fine)
         }
         RollbackTask::Abandon { stack, reason } => {
@@ -103,21 +112,24 @@ struct Rollback<'a> {
     to: String,
     backup_id: String,
     attempt: u64,
+    /// The stage that it is at.
+    at: Cell<Stage>,
     stop: Arc<AtomicBool>,
 }
 
 impl<'a> Rollback<'a> {
-    /// Claims it; none where there is nothing to do.
+    /// Claims it; none where there is nothing to do, which is told.
     fn begin(place: &'a Place, options: &'a Options, run: &'a RollbackRun) -> Result<Option<Self>, CliError> {
         let stop = stop_flag()?;
-        let asked = Asked::Rollback { stack: run.stack.clone() };
-        let plan = read_to_decide(place, &asked)?;
-        let to = target(run, &plan)?;
+        let question = Asked::Rollback { stack: run.stack.clone() };
+        let read = || patiently(&run.reporting, || read_to_decide(place, &question));
+        let plan = read()?;
         // A script that repeats what succeeded does it once.
-        let serves = plan["traffic"]["open"] == true && plan["current"]["engine_hash"] == to.as_str();
-        if serves && plan["run"].is_null() && !run.rehearsal {
+        if let Some(serves) = serves_already(place, run, &plan)? {
+            kept::remove(&run.reporting.spool, &run.stack, |data| data["restored"]["hash"] == serves.as_str())?;
             return Ok(None);
         }
+        let to = target(run, &plan)?;
         let backup_id = backup(run, &plan, &to)?;
         let host = crate::config::host_name().unwrap_or_else(|| "unnamed".to_owned());
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -133,12 +145,12 @@ impl<'a> Rollback<'a> {
             process: process(std::process::id()).unwrap_or_else(|| format!("pid {}", std::process::id())),
         };
         let request = Request::RollbackWork(RollbackWork::Claim(claim));
-        let attempt = match given(place, options, None, &request, None) {
+        let attempt = match asked(place, options, &run.reporting, &request) {
             Ok(given) => given.position,
-            Err(error) => return Err(held(place, &asked, error)),
+            Err(error) => return Err(held(place, &question, error)),
         };
-        let plan = read_to_decide(place, &asked)?;
-        Ok(Some(Self { place, options, run, plan, to, backup_id, attempt, stop }))
+        let plan = read()?;
+        Ok(Some(Self { place, options, run, plan, to, backup_id, attempt, at: Cell::new(Stage::Restore), stop }))
     }
 
     fn ledger(&self) -> Ledger<'_> {
@@ -159,7 +171,7 @@ impl<'a> Rollback<'a> {
             detail: detail.to_owned(),
         };
         let request = Request::RollbackWork(RollbackWork::Step(step));
-        let given = given(self.place, self.options, None, &request, None).map_err(|error| {
+        let given = asked(self.place, self.options, &self.run.reporting, &request).map_err(|error| {
             if error.exit == Exit::Refused {
                 return CliError::new(Exit::TakenOver, format!("rollback_taken_over: {}", error.text));
             }
@@ -182,8 +194,13 @@ impl<'a> Rollback<'a> {
                 self.tell(&told);
                 Ok(Exit::Fine)
             }
-            Err(Stop::Ledger(error)) => Err(error),
-            Err(Stop::Failed(Failure { stage, exit, code, detail })) => {
+            Err(Stop::Ledger(error)) if is_of_the_ledger(error.exit) => Err(error),
+            Err(stop) => {
+                let Failure { stage, exit, code, detail } = match stop {
+                    Stop::Failed(failure) => failure,
+                    // A disk that is full, a process that cannot be started: the step failed all the same.
+                    Stop::Ledger(error) => failure(self.at.get(), error.exit, "rollback_host_failed", error.text),
+                };
                 let gate =
                     if self.run.rehearsal { "it was a rehearsal: no gate moved" } else { "traffic stays closed" };
                 let position = self.step(stage, StageState::Failed, Some(code), &detail)?;
@@ -200,8 +217,12 @@ impl<'a> Rollback<'a> {
 
     fn steps(&self) -> Result<Value, Stop> {
         let ledger = self.ledger();
-        let unknown = |error: CliError| failure(Stage::Restore, error.exit, "rollback_no_backup", error.text);
-        let told = told(&ledger, &self.backup_id).map_err(unknown)?;
+        // A ledger that is away says nothing of a backup, and is no reason to close a gate.
+        let unknown = |error: CliError| match error.exit {
+            exit if is_of_the_ledger(exit) => Stop::Ledger(error),
+            exit => failure(Stage::Restore, exit, "rollback_no_backup", error.text).into(),
+        };
+        let told = patiently(&self.run.reporting, || told(&ledger, &self.backup_id)).map_err(unknown)?;
         if told.engine_hash != self.to {
             let detail = format!("backup {} is of engine {}, not {}", self.backup_id, told.engine_hash, self.to);
             return Err(failure(Stage::Restore, Exit::No, "rollback_no_backup", detail).into());
@@ -216,15 +237,23 @@ impl<'a> Rollback<'a> {
             }
             None => self.reload(&manifest, deployed)?,
         };
-        let warm_up = if passed.is_some() && self.is_done(Stage::WarmUp) { None } else { Some(self.warm_up()?) };
+        let warm_up = if passed.is_some() && self.is_done(Stage::WarmUp) {
+            out::note("warm-up passed over: it completed, and the server holds the plan still");
+            None
+        } else {
+            Some(self.warm_up()?)
+        };
         if self.run.rehearsal {
             let position = self.step(Stage::Complete, StageState::Done, None, "rehearsed")?;
             return Ok(json!({ "rehearsal": true, "position": position }));
         }
+        self.at.set(Stage::Complete);
         let mut data = self.completed(&told, &manifest, served);
         data["warm_up"] = warm_up.into();
         let report = Report { event_type: "llm_rollback_completed", stack: &self.run.stack, data: data.clone() };
         data["position"] = ledger.record(&report)?.into();
+        let id = &self.plan["run"]["id"];
+        kept::remove(&self.run.reporting.spool, &self.run.stack, |kept| kept["rollback"]["id"] == *id)?;
         Ok(data)
     }
 
@@ -277,6 +306,7 @@ impl<'a> Rollback<'a> {
 
     /// By what it is known that the server holds the plan; none where nobody looked.
     fn reload(&self, manifest: &Manifest, deployed: &Path) -> Result<Option<&'static str>, Stop> {
+        self.at.set(Stage::Reload);
         let Some(reload) = &self.run.reload else { return Ok(None) };
         self.step(Stage::Reload, StageState::Begun, None, "")?;
         let plan: Vec<&str> = proof::hashes(manifest, "plan").into_values().collect();
@@ -304,6 +334,7 @@ impl<'a> Rollback<'a> {
 
     /// The entry of the warm-up's report.
     fn warm_up(&self) -> Result<u64, Stop> {
+        self.at.set(Stage::WarmUp);
         let run = self.run;
         let (program, arguments) =
             run.command.split_first().ok_or_else(|| CliError::usage("no warm-up command was given"))?;
@@ -381,78 +412,5 @@ fn check(stage: Stage, manifest: &Manifest, directory: &Path) -> Result<(), Stop
     match proof::differing(manifest, directory).map_err(|error| differs(error.text))? {
         None => Ok(()),
         Some(detail) => Err(differs(detail).into()),
-    }
-}
-
-/// The claim that this run goes on with, if there is one of its kind.
-fn going_on<'a>(run: &RollbackRun, plan: &'a Value) -> &'a Value {
-    let claim = &plan["run"]["claim"];
-    if claim["rehearsal"].as_bool().unwrap_or_default() == run.rehearsal { claim } else { &Value::Null }
-}
-
-/// Where to: as it was said, as the rollback under way says, or to the last good engine.
-fn target(run: &RollbackRun, plan: &Value) -> Result<String, CliError> {
-    let named = run.to.as_deref().or_else(|| going_on(run, plan)["to"].as_str());
-    named.or_else(|| plan["last_good"]["engine_hash"].as_str()).map(str::to_owned).ok_or_else(|| {
-        let detail =
-            "rollback_no_engine: no engine other than the current one qualifies; `govledger rollback plan` says why";
-        CliError::new(Exit::No, detail)
-    })
-}
-
-fn backup(run: &RollbackRun, plan: &Value, to: &str) -> Result<String, CliError> {
-    if let Some(id) = &run.backup {
-        return Ok(id.clone());
-    }
-    let claim = going_on(run, plan);
-    if let Some(id) = claim["backup_id"].as_str().filter(|_| claim["to"] == to) {
-        return Ok(id.to_owned());
-    }
-    let rows = plan["backups"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let found = rows.iter().find(|row| row["engine_hash"] == to && row["verified"] == true);
-    found.and_then(|row| row["backup_id"].as_str()).map(str::to_owned).ok_or_else(|| {
-        CliError::new(Exit::No, format!("rollback_no_backup: no verified backup of {to}; name one with --backup ID"))
-    })
-}
-
-fn manifest_of(plan: &Value, to: &str) -> Value {
-    let rows = plan["backups"].as_array().map(Vec::as_slice).unwrap_or_default();
-    rows.iter().find(|row| row["engine_hash"] == to).map_or(Value::Null, |row| row["manifest"].clone())
-}
-
-/// The attempt that is taken over: by the operator's word, or because its process is gone from this host.
-fn taken_over(run: &RollbackRun, under_way: &Value, host: &str) -> Option<u64> {
-    let attempt = under_way["attempt"].as_u64().filter(|_| under_way["stopped"].is_null())?;
-    let claimed = under_way["claim"]["process"].as_str().unwrap_or_default();
-    let gone = under_way["claim"]["host"] == host && is_gone(claimed);
-    (run.take_over || gone).then_some(attempt)
-}
-
-/// A process of this host by what no later one shares: its id, when it began, and the boot.
-fn process(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
-    // The command's name, in parentheses, may hold anything; the start is the 20th field after it.
-    let began = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("pid {pid} begun {began} boot {}", boot.split('-').next()?))
-}
-
-fn is_gone(claimed: &str) -> bool {
-    let pid = claimed.strip_prefix("pid ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    // What this host cannot tell of, it says nothing about.
-    pid.is_some_and(|pid: u32| claimed.contains(" boot ") && process(pid).as_deref() != Some(claimed))
-}
-
-/// A claim that was refused because somebody else holds the rollback has an exit code of its own.
-fn held(place: &Place, asked: &Asked, error: CliError) -> CliError {
-    if error.exit != Exit::Refused {
-        return error;
-    }
-    match read_to_decide(place, asked) {
-        Ok(plan) if plan["run"].is_object() && plan["run"]["stopped"].is_null() => CliError::new(
-            Exit::Held,
-            format!("rollback_held: {}\nif that process is gone: the same command with --take-over", error.text),
-        ),
-        _ => error,
     }
 }
