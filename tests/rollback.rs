@@ -6,6 +6,8 @@
 
 #[path = "rollback/crashes.rs"]
 mod crashes;
+#[path = "rollback/gate.rs"]
+mod gate;
 #[path = "rollback/proxy.rs"]
 mod proxy;
 #[path = "rollback/shop.rs"]
