@@ -6,7 +6,6 @@
 mod support;
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 use support::guarded::Guarded;
 use support::parts;
-use support::process::{Finished, binary, finish, free_port, govledger};
+use support::process::{Finished, binary, finish, govledger};
+use support::s3::S3;
 use support::scratch::Scratch;
 use support::wait::wait_for;
 
@@ -26,52 +26,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Host {
     scratch: Scratch,
     environment: Vec<(String, String)>,
-}
-
-/// An S3-compatible server with one bucket.
-#[derive(Debug)]
-struct S3 {
-    process: Guarded,
-    command: PathBuf,
-    port: u16,
-    log: PathBuf,
-    root: PathBuf,
-}
-
-impl S3 {
-    fn start(command: PathBuf, scratch: &Scratch) -> Self {
-        let (root, port) = (scratch.join("s3"), free_port());
-        fs::create_dir_all(root.join("backups")).unwrap();
-        let log = scratch.join("s3.log");
-        let process = Self::spawn(&command, port, &root, &log);
-        Self { process, command, port, log, root }
-    }
-
-    fn spawn(command: &Path, port: u16, root: &Path, log: &Path) -> Guarded {
-        let mut versitygw = Command::new(command);
-        versitygw.env("ROOT_ACCESS_KEY", "backup").env("ROOT_SECRET_KEY", "not-a-secret");
-        versitygw.arg("--port").arg(format!("127.0.0.1:{port}")).arg("posix").arg(root);
-        let process = Guarded::start(&versitygw, log);
-        wait_for("the S3 server", LIMIT, || TcpStream::connect(("127.0.0.1", port)).ok());
-        process
-    }
-
-    fn start_again(&mut self) {
-        self.process = Self::spawn(&self.command, self.port, &self.root, &self.log);
-    }
-
-    fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://127.0.0.1:{}", self.port);
-        [
-            ("AWS_ACCESS_KEY_ID", "backup"),
-            ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT", &endpoint),
-            ("AWS_ALLOW_HTTP", "true"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
-    }
 }
 
 /// Bytes that no other file has, and that do not compress.

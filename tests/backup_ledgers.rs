@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "backup_ledgers/s3.rs"]
+mod s3;
 mod support;
 
 use std::fs;
@@ -49,22 +51,34 @@ fn post(http: &Http, number: u64) {
     http.post("/v1/metrics", &headers, requests.as_bytes()).expect(200);
 }
 
-/// A node with small segments, and a target beside it.
+/// A node with small segments, and a target.
 struct Host {
     scratch: Scratch,
     service: Service,
+    /// Where copies go: a directory or an address.
+    target: String,
+    /// Where what the target holds lies as files.
+    store: PathBuf,
+    /// What the commands need to reach it.
+    environment: Vec<(String, String)>,
 }
 
 impl Host {
+    /// With a directory as its target.
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
+        let store = scratch.join("target");
+        Self::with_target(scratch, "target", store, Vec::new())
+    }
+
+    fn with_target(scratch: Scratch, target: &str, store: PathBuf, environment: Vec<(String, String)>) -> Self {
         scratch.write("govledger.toml", "[segments]\nbytes_max = 32768\n");
         fs::create_dir(scratch.join("tmp")).unwrap();
         let data = scratch.join("data");
         let token = scratch.join("token");
         govledger(&["--data", text(&data), "init", "--node", "test", "--token-out", text(&token)]).expect(0);
         let service = serve(&scratch, "data");
-        let host = Self { scratch, service };
+        let host = Self { scratch, service, target: target.to_owned(), store, environment };
         let body =
             serde_json::json!({ "name": "shipper", "roles": ["publisher"], "token_sha256": token_sha256(SHIPPER) });
         let headers = [("content-type", "application/json"), ("idempotency-key", "shipper")];
@@ -79,6 +93,7 @@ impl Host {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.scratch.path()).env("TMPDIR", self.scratch.join("tmp"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -86,13 +101,13 @@ impl Host {
         finish(&mut self.command(arguments))
     }
 
-    fn back_up(&self, target: &str) -> Value {
-        self.run(&["--data", "data", "--json", "backup", "ledgers", "--to", target]).expect(0).json()
+    fn back_up(&self) -> Value {
+        self.run(&["--data", "data", "--json", "backup", "ledgers", "--to", &self.target]).expect(0).json()
     }
 
     fn restore(&self, into: &str, more: &[&str]) -> Finished {
         let key = ["--vkey", "data/keys/governance.vkey", "--json"];
-        let restore = ["backup", "restore-ledgers", "--from", "target", "--into", into];
+        let restore = ["backup", "restore-ledgers", "--from", &self.target, "--into", into];
         self.run(&[&key[..], &restore[..], more].concat())
     }
 
@@ -121,14 +136,13 @@ impl Host {
 
     /// The manifest of a copy, and where it lies.
     fn manifest(&self, id: &str) -> (PathBuf, Value) {
-        let path =
-            files(&self.scratch.join("target/manifests")).into_iter().find(|path| text(path).contains(id)).unwrap();
+        let path = files(&self.store.join("manifests")).into_iter().find(|path| text(path).contains(id)).unwrap();
         let manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         (path, manifest)
     }
 
     fn object(&self, sha256: &str) -> PathBuf {
-        self.scratch.join("target/objects/sha256").join(&sha256[..2]).join(sha256)
+        self.store.join("objects/sha256").join(&sha256[..2]).join(sha256)
     }
 }
 
@@ -184,15 +198,18 @@ fn ledger<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_copy_taken_under_load_is_gone_on_from_after_the_machine_is_lost() {
-    let mut host = Host::new("ledgers-load");
+    outlives_its_machine(Host::new("ledgers-load"));
+}
+
+fn outlives_its_machine(mut host: Host) {
     let load = Load::start(&host.service);
     load.more(60);
     host.keep(&host.service, "governance", "early");
     host.keep(&host.service, "metrics-0", "early-metrics");
-    let first = host.back_up("target");
+    let first = host.back_up();
     assert_eq!(first["targets"][0]["objects_reused"], 0);
     load.more(60);
-    let second = host.back_up("target");
+    let second = host.back_up();
     let reused = second["targets"][0]["objects_reused"].as_u64().unwrap();
     assert!(reused >= 5, "{second:#}");
     for name in ["governance", "metrics-0"] {
@@ -246,13 +263,16 @@ fn goes_on(host: &Host, restored: &Value, late: u64) {
 
 #[test]
 fn what_the_keys_did_not_sign_is_refused_whatever_the_target_says() {
-    let mut host = Host::new("ledgers-damage");
+    is_refused_unless_it_holds(Host::new("ledgers-damage"));
+}
+
+fn is_refused_unless_it_holds(mut host: Host) {
     for number in 0..60 {
         post(&host.service.http().with_token(SHIPPER), number);
     }
     assert_eq!(host.service.terminate(), 0);
     // A stopped directory is copied the same way.
-    let made = host.back_up("target");
+    let made = host.back_up();
     let (path, manifest) = host.manifest(made["backup_id"].as_str().unwrap());
     let listed = manifest["files"].as_array().unwrap();
     let index =
@@ -295,8 +315,9 @@ fn what_the_keys_did_not_sign_is_refused_whatever_the_target_says() {
         text(&host.scratch.join("other-token")),
     ])
     .expect(0);
-    let arguments = "--vkey other/keys/governance.vkey backup restore-ledgers --from target --into no";
-    let refused = host.run(&arguments.split(' ').collect::<Vec<_>>()).expect(1);
+    let arguments = "--vkey other/keys/governance.vkey backup restore-ledgers --into no --from";
+    let arguments: Vec<&str> = arguments.split(' ').chain([host.target.as_str()]).collect();
+    let refused = host.run(&arguments).expect(1);
     assert!(refused.stderr.contains("another key"), "{}", refused.stderr);
     host.refuses(1, "holds no \"backup-1\"", &["--at", "backup-1"]);
     host.restore("restored", &[]).expect(0);
@@ -304,23 +325,38 @@ fn what_the_keys_did_not_sign_is_refused_whatever_the_target_says() {
 
 #[test]
 fn a_copy_that_was_killed_half_way_does_not_count_and_is_gone_on_from() {
-    let host = Host::new("ledgers-kill");
+    survives_kills(&Host::new("ledgers-kill"));
+}
+
+fn survives_kills(host: &Host) {
     for number in 0..60 {
         post(&host.service.http().with_token(SHIPPER), number);
     }
-    let command = host.command(&["--data", "data", "backup", "ledgers", "--to", "target"]);
+    let command = host.command(&["--data", "data", "backup", "ledgers", "--to", &host.target]);
     let objects = || {
-        let found = files(&host.scratch.join("target/objects"));
+        let found = files(&host.store.join("objects"));
         found.iter().filter(|path| !text(path).contains('#')).count()
     };
     let mut killed = Guarded::start(&command, &host.scratch.join("log"));
     wait_for("some objects", LIMIT, || (objects() >= 2).then_some(()));
     killed.kill9();
-    assert!(!host.scratch.join("target/manifests").exists(), "the kill came too late to mean anything");
+    assert!(!host.store.join("manifests").exists(), "the kill came too late to mean anything");
     host.refuses(1, "no copy of ledgers", &[]);
     let there = objects() as u64;
-    let made = host.back_up("target");
+    let made = host.back_up();
     let reused = made["targets"][0]["objects_reused"].as_u64().unwrap();
     assert!(reused >= 1 && reused <= there, "{there} objects were there: {made:#}");
-    host.restore("restored", &[]).expect(0);
+
+    // The same for what brings them back: nothing has its name before everything holds, and the next one goes on.
+    let key = ["--vkey", "data/keys/governance.vkey"];
+    let restore = ["backup", "restore-ledgers", "--from", &host.target, "--into", "restored"];
+    let command = host.command(&[&key[..], &restore].concat());
+    let mut killed = Guarded::start(&command, &host.scratch.join("restore-log"));
+    let partial = host.scratch.join(".restored.partial");
+    wait_for("a part of the restore", LIMIT, || (files(&partial).len() >= 2).then_some(()));
+    killed.kill9();
+    assert!(partial.exists() && !host.scratch.join("restored").exists(), "the kill came too late to mean anything");
+    let restored = host.restore("restored", &[]).expect(0).json();
+    assert!(!partial.exists());
+    assert_eq!(ledger(&restored, "governance")["root"], ledger(&made, "governance")["root"]);
 }

@@ -14,6 +14,7 @@ pub(crate) mod node;
 pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod s3;
 pub(crate) mod scenario;
 pub(crate) mod scratch;
 pub(crate) mod verifiers;
