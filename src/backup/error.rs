@@ -97,6 +97,12 @@ pub enum BackupError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process restores into the same directory.
+    #[error("another restore into {} is under way; wait for it, or end it and run this again", path.display())]
+    UnderWay {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
 /// An I/O error on `path`.

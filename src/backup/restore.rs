@@ -1,9 +1,12 @@
 //! Restoring a backup: all of it, or nothing.
 //!
 //! Files go to `.NAME.partial` beside the directory, each compared before it is kept and synced; then that directory gets its
-//! name. A crash leaves the partial one, whose whole files the next run keeps after hashing them again.
+//! name. A crash leaves the partial one, whose whole files the next run keeps after hashing them again. That run may be of
+//! another backup: what its manifest does not name is removed before anything is fetched. The directory is locked for as long
+//! as it is worked on, so that no two restores fill it at once; the lock ends with the process.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,8 @@ pub async fn restore(
 pub struct Fetched {
     partial: PathBuf,
     into: PathBuf,
+    /// The partial directory, open: the lock on it goes with this.
+    _locked: fs::File,
 }
 
 impl Fetched {
@@ -45,11 +50,13 @@ impl Fetched {
         }
         let partial = partial(&into);
         fs::create_dir_all(&partial).map_err(at(&partial))?;
+        let locked = lock(&partial, &into)?;
+        keep_only(manifest, &partial)?;
         for file in &manifest.files {
             fetch(file, target, &partial, progress).await?;
         }
         sync_directories(&partial, manifest)?;
-        Ok(Self { partial, into })
+        Ok(Self { partial, into, _locked: locked })
     }
 
     /// Where the files are until then.
@@ -78,6 +85,39 @@ fn partial(into: &Path) -> PathBuf {
     into.with_file_name(format!(".{name}.partial"))
 }
 
+fn lock(partial: &Path, into: &Path) -> Result<fs::File, BackupError> {
+    let opened = fs::File::open(partial).map_err(at(partial))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(opened),
+        Err(TryLockError::WouldBlock) => Err(BackupError::UnderWay { path: into.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(at(partial)(error)),
+    }
+}
+
+/// Removes what an earlier run left that is no file of this backup: those of another one, and what it had begun to write.
+fn keep_only(manifest: &Manifest, partial: &Path) -> Result<(), BackupError> {
+    let files: BTreeSet<PathBuf> = manifest.files.iter().map(|file| partial.join(&file.name)).collect();
+    let directories: BTreeSet<&Path> = files.iter().flat_map(|file| file.ancestors().skip(1)).collect();
+    remove_others(partial, &files, &directories)
+}
+
+fn remove_others(within: &Path, files: &BTreeSet<PathBuf>, directories: &BTreeSet<&Path>) -> Result<(), BackupError> {
+    for entry in fs::read_dir(within).map_err(at(within))? {
+        let entry = entry.map_err(at(within))?;
+        let path = entry.path();
+        // Of the entry itself: a link is neither, wherever it points.
+        let kind = entry.file_type().map_err(at(&path))?;
+        if kind.is_dir() && directories.contains(path.as_path()) {
+            remove_others(&path, files, directories)?;
+        } else if kind.is_dir() {
+            fs::remove_dir_all(&path).map_err(at(&path))?;
+        } else if !(kind.is_file() && files.contains(&path)) {
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+    }
+    Ok(())
+}
+
 async fn fetch(file: &File, target: &Target, partial: &Path, progress: &Progress<'_>) -> Result<(), BackupError> {
     let path = partial.join(&file.name);
     if let Some(parent) = path.parent() {
@@ -87,7 +127,8 @@ async fn fetch(file: &File, target: &Target, partial: &Path, progress: &Progress
         progress(file.bytes);
         return Ok(());
     }
-    let temporary = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
+    // No file of a backup can have this name, since a manifest with a backslash in a name is refused.
+    let temporary = partial.join(r"\part");
     let mut written = fs::File::create(&temporary).map_err(at(&temporary))?;
     let read = target.read(file, progress, |chunk| written.write_all(chunk).map_err(at(&temporary))).await;
     let found = read.map_err(|error| {

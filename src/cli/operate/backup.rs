@@ -31,7 +31,7 @@ impl From<BackupError> for CliError {
             | BackupError::Exists { .. }
             | BackupError::Target { .. } => Exit::Usage,
             BackupError::Differs { .. } | BackupError::Missing { .. } | BackupError::Manifest { .. } => Exit::No,
-            BackupError::Store { .. } => Exit::Unreachable,
+            BackupError::Store { .. } | BackupError::UnderWay { .. } => Exit::Unreachable,
             BackupError::Io { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -321,7 +321,7 @@ fn bring_back(ledger: &Ledger<'_>, id: &str, only: Option<&str>, into: &Path) ->
                 ));
                 return Ok(Exit::Fine);
             }
-            Err(error @ BackupError::Exists { .. }) => return Err(error.into()),
+            Err(error @ (BackupError::Exists { .. } | BackupError::UnderWay { .. })) => return Err(error.into()),
             Err(error) => {
                 out::note(error.to_string());
                 last = Some(error);

@@ -1,0 +1,108 @@
+//! What a backup must not do when something around it is wrong: another backup's files where it restores, a disk that is not
+//! mounted, an object that decayed in its target.
+
+#![cfg(test)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use support::guarded::Guarded;
+use support::process::{Finished, binary, finish};
+use support::scratch::Scratch;
+use support::wait::wait_for;
+
+const STACK: &str = "engine-qwen3";
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A ledger, and a directory of artifacts.
+#[derive(Debug)]
+struct Host {
+    scratch: Scratch,
+}
+
+impl Host {
+    fn new(name: &str) -> Self {
+        let host = Self { scratch: Scratch::new(name) };
+        host.run(&["init", "--node", "test", "--token-out", "token"]).expect(0);
+        host
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["--data", "data"]).args(arguments).current_dir(self.scratch.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        finish(&mut self.command(arguments))
+    }
+
+    /// Backs up what lies in `plan` to these targets.
+    fn create(&self, targets: &[&str]) -> Finished {
+        let to = targets.iter().flat_map(|target| ["--to", target]);
+        let fixed = ["backup", "create", STACK, "--engine", "5bd3c6e1a0f2", "--plan", "plan", "--json"];
+        self.run(&fixed.into_iter().chain(to).collect::<Vec<_>>())
+    }
+
+    /// The id of a backup of what lies in `plan`.
+    fn backed_up(&self, target: &str) -> String {
+        self.create(&[target]).expect(0).json()["backup_id"].as_str().unwrap().to_owned()
+    }
+
+    fn restore(&self, id: &str) -> Command {
+        self.command(&["backup", "restore", id, "--into", "restored"])
+    }
+}
+
+/// Every file under a directory that may not be there yet, by its path in it.
+fn files(directory: &Path) -> Vec<String> {
+    fn walk(directory: &Path) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    }
+    let mut files: Vec<String> =
+        walk(directory).iter().map(|path| path.strip_prefix(directory).unwrap().display().to_string()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_restore_holds_its_own_files_and_none_of_one_that_was_killed() {
+    let host = Host::new("faults-restore");
+    // `a` is a directory here and a file in the next one; the large one leaves time for the kill.
+    host.scratch.write("plan/a/old.engine", "old");
+    host.scratch.write("plan/both.engine", "changes");
+    host.scratch.write("plan/large.engine", vec![7; 200 << 20]);
+    let first = host.backed_up("target");
+    fs::remove_dir_all(host.scratch.join("plan")).unwrap();
+    host.scratch.write("plan/a", "new");
+    host.scratch.write("plan/both.engine", "changed");
+    // The names that an upload under way could take.
+    host.scratch.write("plan/.both.engine.part", "kept");
+    let second = host.backed_up("target");
+
+    let partial = host.scratch.join(".restored.partial");
+    let mut killed = Guarded::start(&host.restore(&first), &host.scratch.join("restore.log"));
+    wait_for("the large file", LIMIT, || (files(&partial).len() >= 3).then_some(()));
+    // Stopped where it is: two at once would mix their files.
+    killed.signal("STOP");
+    let second_at_once = finish(&mut host.restore(&second)).expect(6);
+    assert!(second_at_once.stderr.contains("another restore into"), "{}", second_at_once.stderr);
+    assert!(files(&partial).contains(&"plan/a/old.engine".to_owned()), "the first one's files are left alone");
+    killed.kill9();
+    assert!(!host.scratch.join("restored").exists(), "the kill came too late to mean anything");
+    assert!(partial.join("plan/a/old.engine").exists());
+
+    finish(&mut host.restore(&second)).expect(0);
+    let restored = host.scratch.join("restored");
+    assert_eq!(files(&restored), ["plan/.both.engine.part", "plan/a", "plan/both.engine"]);
+    assert_eq!(fs::read_to_string(restored.join("plan/.both.engine.part")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(restored.join("plan/both.engine")).unwrap(), "changed");
+    let left: Vec<_> = fs::read_dir(host.scratch.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains(".restored")), "{left:?}");
+}
