@@ -106,3 +106,64 @@ fn a_restore_holds_its_own_files_and_none_of_one_that_was_killed() {
     let left: Vec<_> = fs::read_dir(host.scratch.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains(".restored")), "{left:?}");
 }
+
+/// In a namespace of its own, where a disk can be mounted and goes away with the command; none where that is not permitted.
+fn with_mounts(host: &Host, script: &str) -> Option<Finished> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--map-root-user"]).current_dir(host.scratch.path());
+    let permitted = finish(Command::new(unshare.get_program()).args(["--mount", "--map-root-user", "true"]));
+    let script = format!("set -e; govledger() {{ {} --data data \"$@\"; }}; {script}", binary().display());
+    (permitted.code == 0).then(|| finish(unshare.args(["sh", "-c", &script])))
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_not_filled_in_its_place() {
+    let host = Host::new("faults-unmounted");
+    host.scratch.write("plan/rank0.engine", "engine");
+    fs::create_dir(host.scratch.join("nas")).unwrap();
+    let nas = host.scratch.join("nas");
+    // The mount point without its disk; a path that was on the disk; the other target is filled all the same.
+    let below = nas.join("qwen3");
+    let refused = host.create(&["nas/qwen3"]).expect(6);
+    let said = format!("target file://{}: {} is empty and no disk is mounted", below.display(), nas.display());
+    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+    let partly = host.create(&["nas/llm/qwen3", "target"]).expect(1);
+    assert!(
+        partly.stderr.contains(&format!("there is no directory {}", nas.join("llm").display())),
+        "{}",
+        partly.stderr
+    );
+    assert_eq!(partly.json()["failed_targets"], serde_json::json!(["nas/llm/qwen3"]));
+    let ledgers = host.run(&["backup", "ledgers", "--to", "nas/ledgers"]).expect(6);
+    assert!(ledgers.stderr.contains("no disk is mounted"), "{}", ledgers.stderr);
+    assert_eq!(fs::read_dir(&nas).unwrap().count(), 0, "nothing was made");
+    // With the disk there, its first directory is made on it.
+    let script = "mount -t tmpfs none nas; govledger backup create engine-qwen3 --engine 5bd3c6e1a0f2 --plan plan --to nas/qwen3";
+    if let Some(mounted) = with_mounts(&host, script) {
+        mounted.expect(0);
+        assert_eq!(fs::read_dir(&nas).unwrap().count(), 0, "it went away with its disk");
+    }
+    // One that the operator made needs no disk.
+    fs::create_dir(&below).unwrap();
+    host.create(&["nas/qwen3"]).expect(0);
+}
+
+#[test]
+fn reading_makes_no_directory() {
+    let host = Host::new("faults-reading");
+    host.scratch.write("plan/rank0.engine", "engine");
+    let id = host.backed_up("target");
+    fs::rename(host.scratch.join("target"), host.scratch.join("moved")).unwrap();
+    let said = format!("there is no directory {}; mount the disk", host.scratch.join("target").display());
+    let verified = host.run(&["backup", "verify", &id]).expect(1);
+    assert!(verified.stdout.contains(&said), "{}", verified.stdout);
+    let restored = finish(&mut host.restore(&id)).expect(6);
+    assert!(restored.stderr.contains(&said), "{}", restored.stderr);
+    let ledgers = ["backup", "restore-ledgers", "--from", "target", "--into", "restored"];
+    let ledgers = host.run(&[&["--vkey", "data/keys/governance.vkey"][..], &ledgers].concat()).expect(6);
+    assert!(ledgers.stderr.contains(&said), "{}", ledgers.stderr);
+    for made in ["target", "restored", ".restored.partial"] {
+        assert!(!host.scratch.join(made).exists(), "{made}");
+    }
+    host.run(&["backup", "verify", &id, "--target", "moved"]).expect(0);
+}

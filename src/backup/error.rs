@@ -51,6 +51,14 @@ pub enum BackupError {
         /// What is wrong.
         reason: String,
     },
+    /// A directory that a target should be, and that is not there.
+    #[error("target {url}: {reason}")]
+    Away {
+        /// The target.
+        url: String,
+        /// What is missing, and what to do.
+        reason: String,
+    },
     /// What a target answered.
     #[error("target {url}: {source}")]
     Store {

@@ -5,6 +5,7 @@
 //! manifests/STACK/BACKUP-ID.json   what a backup holds; written last
 //! ```
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
@@ -43,8 +44,27 @@ pub struct Target {
 
 impl Target {
     /// Opens `file:///DIR`, a plain directory, or `s3://BUCKET/PREFIX`, whose credentials, region and endpoint come from the
-    /// `AWS_*` variables.
+    /// `AWS_*` variables. Nothing is made: a directory that is not there holds nothing.
     pub fn open(url: &str) -> Result<Self, BackupError> {
+        Self::of(url, |directory, url| {
+            if directory.is_dir() {
+                return Ok(());
+            }
+            let reason = format!(
+                "there is no directory {}; mount the disk that holds it, or name another target",
+                directory.display()
+            );
+            Err(BackupError::Away { url: url.to_owned(), reason })
+        })
+    }
+
+    /// Opens a target to fill it: of a directory that is not there the last part is made.
+    pub fn open_to_fill(url: &str) -> Result<Self, BackupError> {
+        Self::of(url, make_last_part)
+    }
+
+    /// Opens a target; `ready` looks at its directory, if it is one.
+    fn of(url: &str, ready: impl FnOnce(&FilePath, &str) -> Result<(), BackupError>) -> Result<Self, BackupError> {
         let wrong = |reason: String| BackupError::Target { url: url.to_owned(), reason };
         if let Some(rest) = url.strip_prefix("s3://") {
             let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
@@ -56,9 +76,9 @@ impl Target {
             return Err(wrong("it is neither a directory, nor file:///DIR, nor s3://BUCKET/PREFIX".to_owned()));
         }
         let directory = std::path::absolute(FilePath::new(directory)).map_err(|error| wrong(error.to_string()))?;
-        std::fs::create_dir_all(&directory).map_err(at(&directory))?;
-        let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| wrong(error.to_string()))?;
         let url = format!("file://{}", directory.display());
+        ready(&directory, &url)?;
+        let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| wrong(error.to_string()))?;
         Ok(Self { url, store: Box::new(store.with_fsync(true)), prefix: Path::default() })
     }
 
@@ -239,6 +259,39 @@ impl Target {
     fn wrong_manifest(&self, backup_id: &str, reason: String) -> BackupError {
         BackupError::Manifest { url: self.url.clone(), backup_id: backup_id.to_owned(), reason }
     }
+}
+
+/// Makes the last part of a directory's path, and no more: a disk that is not mounted would otherwise be filled in the place
+/// where it is missing, and counted as holding the backup.
+fn make_last_part(directory: &FilePath, url: &str) -> Result<(), BackupError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let away = |reason: String| BackupError::Away { url: url.to_owned(), reason };
+    let parent = directory.parent().unwrap_or(FilePath::new("/"));
+    if !parent.is_dir() {
+        return Err(away(format!(
+            "there is no directory {} to make it in; mount the disk that holds it, or make that directory",
+            parent.display()
+        )));
+    }
+    if looks_unmounted(parent).map_err(at(parent))? {
+        return Err(away(format!(
+            "{} is empty and no disk is mounted there; mount it, or make {} where no disk is missing",
+            parent.display(),
+            directory.display()
+        )));
+    }
+    std::fs::create_dir(directory).map_err(at(directory))?;
+    // The directory itself is as durable as what it is going to hold.
+    std::fs::File::open(parent).and_then(|opened| opened.sync_all()).map_err(at(parent))
+}
+
+/// Whether a directory is what is left where a disk belongs: empty, and on the same device as the one that holds it.
+fn looks_unmounted(directory: &FilePath) -> std::io::Result<bool> {
+    let device = std::fs::metadata(directory)?.dev();
+    let around = std::fs::metadata(directory.join(".."))?.dev();
+    Ok(device == around && std::fs::read_dir(directory)?.next().is_none())
 }
 
 fn s3(url: &str) -> Result<impl ObjectStore, BackupError> {

@@ -31,7 +31,7 @@ impl From<BackupError> for CliError {
             | BackupError::Exists { .. }
             | BackupError::Target { .. } => Exit::Usage,
             BackupError::Differs { .. } | BackupError::Missing { .. } | BackupError::Manifest { .. } => Exit::No,
-            BackupError::Store { .. } | BackupError::UnderWay { .. } => Exit::Unreachable,
+            BackupError::Store { .. } | BackupError::Away { .. } | BackupError::UnderWay { .. } => Exit::Unreachable,
             BackupError::Io { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -79,14 +79,14 @@ fn sources(create: &BackupCreate) -> Vec<Source> {
     kinds.into_iter().flat_map(|(kind, paths)| of(kind, paths)).collect()
 }
 
-/// Opens the targets. One that is written wrongly is the caller's to mend; a directory that cannot be reached, such as a mount that
+/// Opens the targets to fill them. One that is written wrongly is the caller's to mend; a directory that cannot be reached, such as a mount that
 /// went away, is one target less and holds up no other.
 pub(super) fn open_all(urls: &[String]) -> Result<(Vec<Target>, Vec<Sent>), CliError> {
     let (mut targets, mut unusable) = (Vec::new(), Vec::new());
     for url in urls {
-        match Target::open(url) {
+        match Target::open_to_fill(url) {
             Ok(target) => targets.push(target),
-            Err(error @ BackupError::Io { .. }) => {
+            Err(error @ (BackupError::Io { .. } | BackupError::Away { .. })) => {
                 unusable.push(Sent::unusable(url.clone(), error));
             }
             Err(error) => return Err(error.into()),
