@@ -167,3 +167,52 @@ fn reading_makes_no_directory() {
     }
     host.run(&["backup", "verify", &id, "--target", "moved"]).expect(0);
 }
+
+#[test]
+fn a_damaged_object_is_put_again_and_told() {
+    let host = Host::new("faults-damaged");
+    let large = vec![7_u8; 20_000_003];
+    host.scratch.write("plan/large.engine", &large);
+    host.scratch.write("plan/small.engine", "small");
+    let id = host.backed_up("target");
+    let object = |content: &[u8]| {
+        let sha256 = ledger::Hash::of(content).to_hex();
+        host.scratch.join("target/objects/sha256").join(&sha256[..2]).join(sha256)
+    };
+    let mut damaged = large.clone();
+    damaged[12_345_678] ^= 1;
+    fs::write(object(&large), &damaged).unwrap();
+    fs::write(object(b"small"), "smell").unwrap();
+    host.run(&["backup", "verify", &id]).expect(1);
+
+    let again = host.create(&["target"]).expect(0);
+    for name in ["plan/large.engine", "plan/small.engine"] {
+        assert!(
+            again.stderr.contains(&format!("the object of {name} was damaged, and was put again")),
+            "{}",
+            again.stderr
+        );
+    }
+    assert!(fs::read(object(&large)).unwrap() == large);
+    host.run(&["backup", "verify", &id]).expect(0);
+    let quiet = host.create(&["target"]).expect(0);
+    assert!(!quiet.stderr.contains("damaged"), "{}", quiet.stderr);
+}
+
+#[test]
+fn a_damaged_object_in_a_copy_of_the_ledgers_is_put_again() {
+    let host = Host::new("faults-ledgers");
+    let copy = || host.run(&["--json", "backup", "ledgers", "--to", "target"]).expect(0).json()["targets"][0].clone();
+    assert_eq!(copy()["objects_mended"], 0);
+    let objects = host.scratch.join("target/objects");
+    for object in files(&objects) {
+        let mut content = fs::read(objects.join(&object)).unwrap();
+        content[0] ^= 1;
+        fs::write(objects.join(&object), content).unwrap();
+    }
+    let mended = copy();
+    assert!(mended["objects_mended"].as_u64().unwrap() >= 3, "{mended:#}");
+    assert_eq!(mended["objects_mended"], mended["objects_sent"], "{mended:#}");
+    let restore = ["backup", "restore-ledgers", "--from", "target", "--into", "restored"];
+    host.run(&[&["--vkey", "data/keys/governance.vkey"][..], &restore].concat()).expect(0);
+}

@@ -67,8 +67,20 @@ pub enum BackupError {
         /// What it said.
         source: object_store::Error,
     },
+    /// A local file that is not what it was when it was hashed.
+    #[error("{} hashes to {found}, not to {expected} as before; it changed while it was copied", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// SHA-256 by the manifest.
+        expected: String,
+        /// SHA-256 of it now.
+        found: String,
+    },
     /// What was read is not what was written.
-    #[error("target {url}: {name} hashes to {found}, not to {expected}; it changed while it was copied, or is damaged")]
+    #[error(
+        "target {url}: {name} hashes to {found}, not to {expected}; it changed while it was copied, or its object is damaged"
+    )]
     Differs {
         /// The target.
         url: String,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -23,12 +24,14 @@ pub struct Sent {
     pub sent: u64,
     /// Files whose objects were there.
     pub reused: u64,
+    /// Names of files whose objects were there damaged, and were put again; they are among those sent.
+    pub mended: Vec<String>,
 }
 
 impl Sent {
     /// A target that nothing could be sent to.
     pub const fn unusable(url: String, error: BackupError) -> Self {
-        Self { url, manifest_sha256: Err(error), sent: 0, reused: 0 }
+        Self { url, manifest_sha256: Err(error), sent: 0, reused: 0, mended: Vec::new() }
     }
 }
 
@@ -72,11 +75,19 @@ async fn blocking<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Sen
 /// Fills the targets side by side.
 pub async fn send(found: &[Found], manifest: &Manifest, targets: &[Target], progress: &Progress<'_>) -> Vec<Sent> {
     let each = targets.iter().map(|target| async {
-        let (sent, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-        let count = |was_sent| if was_sent { &sent } else { &reused }.fetch_add(1, Ordering::Relaxed);
+        let (sent, reused, mended) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
+        let count = |file: &File, copied: Copied| {
+            if copied == Copied::Mended {
+                mended.lock().unwrap_or_else(PoisonError::into_inner).push(file.name.clone());
+            }
+            if copied == Copied::Reused { &reused } else { &sent }.fetch_add(1, Ordering::Relaxed);
+        };
         let manifest_sha256 = fill(found, manifest, target, progress, &count).await;
+        let mut mended = mended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // They ended in whatever order.
+        mended.sort();
         let url = target.url().to_owned();
-        Sent { url, manifest_sha256, sent: sent.into_inner(), reused: reused.into_inner() }
+        Sent { url, manifest_sha256, sent: sent.into_inner(), reused: reused.into_inner(), mended }
     });
     futures_util::future::join_all(each).await
 }
@@ -86,28 +97,45 @@ async fn fill(
     manifest: &Manifest,
     target: &Target,
     progress: &Progress<'_>,
-    count: &(dyn Fn(bool) -> u64 + Sync),
+    count: &(dyn Fn(&File, Copied) + Sync),
 ) -> Result<String, BackupError> {
     let files = stream::iter(found.iter().zip(&manifest.files));
     let copied = files.map(Ok).try_for_each_concurrent(FILES_AT_ONCE, |(found, file)| async move {
-        count(copy(found, file, target, progress).await?);
+        count(file, copy(found, file, target, progress).await?);
         Ok(())
     });
     copied.await?;
     target.put_manifest(manifest).await
 }
 
-/// One file: sent where it is not there, and read again in either case. Whether it was sent.
-async fn copy(found: &Found, file: &File, target: &Target, progress: &Progress<'_>) -> Result<bool, BackupError> {
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    Sent,
+    Reused,
+    Mended,
+}
+
+/// One file: sent where it is not there, and read again in either case. An object that was there and reads as something else is
+/// put once more, or it would be in the way of every later backup with this file.
+async fn copy(found: &Found, file: &File, target: &Target, progress: &Progress<'_>) -> Result<Copied, BackupError> {
     let is_there = target.has(file).await?;
     if is_there {
         progress(file.bytes);
-    } else {
-        target.put(&found.path, file, progress).await?;
+        if target.read(file, progress, |_| Ok(())).await? == file.sha256 {
+            return Ok(Copied::Reused);
+        }
+        // What may have been misread is not replaced by a file that is no longer what was hashed.
+        let now = hash(found, progress).await?;
+        if now.sha256 != file.sha256 {
+            let (path, expected) = (found.path.clone(), file.sha256.clone());
+            return Err(BackupError::Changed { path, expected, found: now.sha256 });
+        }
     }
+    target.put(&found.path, file, progress).await?;
     let read = target.read(file, progress, |_| Ok(())).await?;
     if read == file.sha256 {
-        return Ok(!is_there);
+        return Ok(if is_there { Copied::Mended } else { Copied::Sent });
     }
     Err(BackupError::Differs {
         url: target.url().to_owned(),

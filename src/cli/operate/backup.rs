@@ -30,7 +30,10 @@ impl From<BackupError> for CliError {
             | BackupError::Twice { .. }
             | BackupError::Exists { .. }
             | BackupError::Target { .. } => Exit::Usage,
-            BackupError::Differs { .. } | BackupError::Missing { .. } | BackupError::Manifest { .. } => Exit::No,
+            BackupError::Differs { .. }
+            | BackupError::Changed { .. }
+            | BackupError::Missing { .. }
+            | BackupError::Manifest { .. } => Exit::No,
             BackupError::Store { .. } | BackupError::Away { .. } | BackupError::UnderWay { .. } => Exit::Unreachable,
             BackupError::Io { .. } => Exit::Failed,
         };
@@ -122,11 +125,20 @@ fn make(ledger: &Ledger<'_>, create: &BackupCreate) -> Outcome {
     report_made(ledger, create, &manifest, sent.into_iter().chain(unusable).collect())
 }
 
+/// A target that loses bytes is for somebody to look at, however well the backup went.
+pub(super) fn tell_mended(sent: &Sent) {
+    for name in &sent.mended {
+        out::note(format!("target {}: the object of {name} was damaged, and was put again", sent.url));
+    }
+}
+
 fn report_made(ledger: &Ledger<'_>, create: &BackupCreate, manifest: &Manifest, sent: Vec<Sent>) -> Outcome {
     let mut held = Vec::new();
     let mut failed = Vec::new();
     let mut manifest_sha256 = None;
-    for Sent { url, manifest_sha256: outcome, .. } in sent {
+    for sent in sent {
+        tell_mended(&sent);
+        let Sent { url, manifest_sha256: outcome, .. } = sent;
         match outcome {
             Ok(sha256) => {
                 manifest_sha256 = Some(sha256);

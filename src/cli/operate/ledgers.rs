@@ -14,7 +14,7 @@ use ledger::SignedCheckpoint;
 use ledger::copy::Copy;
 use serde_json::{Value, json};
 
-use super::backup::{open_all, runtime};
+use super::backup::{open_all, runtime, tell_mended};
 use crate::backup::{BackupError, Found, Manifest, Sent, describe, in_order, send};
 use crate::cli::args::Options;
 use crate::cli::error::{CliError, Exit, Outcome, file_error};
@@ -202,8 +202,12 @@ fn report(options: &Options, made: Made) -> Outcome {
     let Made { manifest, checkpoints, sent } = made;
     let (mut targets, mut failed): (Vec<Value>, Vec<CliError>) = (Vec::new(), Vec::new());
     let all = sent.len();
-    for Sent { url, manifest_sha256, sent, reused } in sent {
-        let mut target = json!({ "target": url, "objects_sent": sent, "objects_reused": reused });
+    for sent in sent {
+        tell_mended(&sent);
+        let Sent { url, manifest_sha256, sent, reused, mended } = sent;
+        let mut target = json!({
+            "target": url, "objects_sent": sent, "objects_reused": reused, "objects_mended": mended.len(),
+        });
         match manifest_sha256 {
             Ok(sha256) => target["manifest_sha256"] = sha256.into(),
             Err(error) => {
