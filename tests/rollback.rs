@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+#[path = "rollback/containers.rs"]
+mod containers;
 #[path = "rollback/crashes.rs"]
 mod crashes;
 #[path = "rollback/gate.rs"]

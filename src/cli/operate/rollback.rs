@@ -4,7 +4,7 @@
 //!
 //! 1. *Claim.* An entry says who holds the rollback of this stack; the ledger's order decides between two. A crash leaves the
 //!    claim. The next run sees on the same host that its process is gone and takes it over, in an entry that says so; on another
-//!    host somebody has to say so, with `--take-over`. The old engine goes on serving.
+//!    host, in another container or after a boot somebody has to say so, with `--take-over`. The old engine goes on serving.
 //! 2. *Restore.* Files come whole under their directory or not at all, each compared with the manifest that the ledger knows.
 //!    A crash leaves a partial directory that the next run goes on with. The old engine goes on serving.
 //! 3. *Reload begins*: an entry, and the gate is closed from here. Only then the server is touched. A crash leaves the gate
@@ -24,6 +24,7 @@
 
 mod claim;
 mod kept;
+mod process;
 mod proof;
 
 use std::cell::Cell;
@@ -47,9 +48,7 @@ use crate::cli::source::Place;
 use crate::domain::command::Request;
 use crate::domain::rollback::{RollbackAbandon, RollbackClaim, RollbackStep, RollbackWork, Stage, StageState};
 use crate::projection::answers::Asked;
-use claim::{
-    asked, backup, held, is_of_the_ledger, manifest_of, patiently, process, serves_already, taken_over, target,
-};
+use claim::{asked, backup, held, is_of_the_ledger, manifest_of, patiently, serves_already, taken_over, target};
 use proof::Seen;
 
 pub(in crate::cli) fn run(place: &Place, options: &Options, task: RollbackTask) -> Outcome {
@@ -142,7 +141,7 @@ impl<'a> Rollback<'a> {
             rehearsal: run.rehearsal,
             takes_over: taken_over(run, &plan["run"], &host),
             host,
-            process: process(std::process::id()).unwrap_or_else(|| format!("pid {}", std::process::id())),
+            process: process::this(),
         };
         let request = Request::RollbackWork(RollbackWork::Claim(claim));
         let attempt = match asked(place, options, &run.reporting, &request) {

@@ -1,10 +1,9 @@
 //! Who goes back, where to, and whether they may: what is decided before a rollback's first step, and how the ledger is asked.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 use super::super::report::RETRY_EVERY;
+use super::process;
 use crate::cli::args::{Options, Reporting, RollbackRun};
 use crate::cli::decide::{Given, given, read_to_decide};
 use crate::cli::error::{CliError, Exit};
@@ -115,23 +114,8 @@ pub(super) fn manifest_of(plan: &Value, to: &str) -> Value {
 pub(super) fn taken_over(run: &RollbackRun, under_way: &Value, host: &str) -> Option<u64> {
     let attempt = under_way["attempt"].as_u64().filter(|_| under_way["stopped"].is_null())?;
     let claimed = under_way["claim"]["process"].as_str().unwrap_or_default();
-    let gone = under_way["claim"]["host"] == host && is_gone(claimed);
+    let gone = under_way["claim"]["host"] == host && process::is_gone(claimed);
     (run.take_over || gone).then_some(attempt)
-}
-
-/// A process of this host by what no later one shares: its id, when it began, and the boot.
-pub(super) fn process(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
-    // The command's name, in parentheses, may hold anything; the start is the 20th field after it.
-    let began = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("pid {pid} begun {began} boot {}", boot.split('-').next()?))
-}
-
-fn is_gone(claimed: &str) -> bool {
-    let pid = claimed.strip_prefix("pid ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    // What this host cannot tell of, it says nothing about.
-    pid.is_some_and(|pid: u32| claimed.contains(" boot ") && process(pid).as_deref() != Some(claimed))
 }
 
 /// A claim that was refused because somebody else holds the rollback has an exit code of its own.
