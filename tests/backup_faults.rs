@@ -11,7 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::guarded::Guarded;
+use support::parts;
 use support::process::{Finished, binary, finish};
+use support::s3::S3;
 use support::scratch::Scratch;
 use support::wait::wait_for;
 
@@ -22,11 +24,16 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 struct Host {
     scratch: Scratch,
+    environment: Vec<(String, String)>,
 }
 
 impl Host {
     fn new(name: &str) -> Self {
-        let host = Self { scratch: Scratch::new(name) };
+        Self::with(name, Vec::new())
+    }
+
+    fn with(name: &str, environment: Vec<(String, String)>) -> Self {
+        let host = Self { scratch: Scratch::new(name), environment };
         host.run(&["init", "--node", "test", "--token-out", "token"]).expect(0);
         host
     }
@@ -34,6 +41,7 @@ impl Host {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(["--data", "data"]).args(arguments).current_dir(self.scratch.path());
+        command.envs(self.environment.clone());
         command
     }
 
@@ -168,16 +176,16 @@ fn reading_makes_no_directory() {
     host.run(&["backup", "verify", &id, "--target", "moved"]).expect(0);
 }
 
-#[test]
-fn a_damaged_object_is_put_again_and_told() {
-    let host = Host::new("faults-damaged");
+/// Damaged, made whole and told, over this target, whose objects lie in `directory`.
+fn is_put_again(host: &Host, url: &str, directory: &Path) {
+    // One that is sent in parts, and one that is not.
     let large = vec![7_u8; 20_000_003];
     host.scratch.write("plan/large.engine", &large);
     host.scratch.write("plan/small.engine", "small");
-    let id = host.backed_up("target");
+    let id = host.backed_up(url);
     let object = |content: &[u8]| {
         let sha256 = ledger::Hash::of(content).to_hex();
-        host.scratch.join("target/objects/sha256").join(&sha256[..2]).join(sha256)
+        directory.join("objects/sha256").join(&sha256[..2]).join(sha256)
     };
     let mut damaged = large.clone();
     damaged[12_345_678] ^= 1;
@@ -185,18 +193,30 @@ fn a_damaged_object_is_put_again_and_told() {
     fs::write(object(b"small"), "smell").unwrap();
     host.run(&["backup", "verify", &id]).expect(1);
 
-    let again = host.create(&["target"]).expect(0);
+    let again = host.create(&[url]).expect(0);
     for name in ["plan/large.engine", "plan/small.engine"] {
-        assert!(
-            again.stderr.contains(&format!("the object of {name} was damaged, and was put again")),
-            "{}",
-            again.stderr
-        );
+        let said = format!("the object of {name} was damaged, and was put again");
+        assert!(again.stderr.contains(&said), "{}", again.stderr);
     }
     assert!(fs::read(object(&large)).unwrap() == large);
     host.run(&["backup", "verify", &id]).expect(0);
-    let quiet = host.create(&["target"]).expect(0);
+    let quiet = host.create(&[url]).expect(0);
     assert!(!quiet.stderr.contains("damaged"), "{}", quiet.stderr);
+}
+
+#[test]
+fn a_damaged_object_is_put_again_and_told() {
+    let host = Host::new("faults-damaged");
+    is_put_again(&host, "target", &host.scratch.join("target"));
+}
+
+#[test]
+fn a_damaged_object_of_an_s3_server_is_put_again_and_told() {
+    let Some(versitygw) = parts::s3() else { return };
+    let scratch = Scratch::new("faults-s3-server");
+    let s3 = S3::start(versitygw, &scratch);
+    let host = Host::with("faults-s3", s3.environment());
+    is_put_again(&host, "s3://backups/qwen3", &s3.root.join("backups/qwen3"));
 }
 
 #[test]
