@@ -1,9 +1,10 @@
 //! Containers of one host that share its name: they number their processes each for themselves, so that none can tell whether a
 //! process of another one still runs.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::shop::{LIMIT, Shop, fails};
+use crate::support::guarded::Guarded;
 use crate::support::process::finish;
 use crate::support::wait::wait_for;
 
@@ -26,8 +27,8 @@ fn a_run_in_another_container_is_taken_over_only_on_somebodys_word() {
     let shop = Shop::new("rollback-containers", 1_003);
     let (reload, check) = (shop.reload(), shop.check());
     let waits = "touch waiting; while [ ! -e go ]; do sleep 0.1; done";
-    let mut first = contained(&shop.run("ann", &[], &reload, &check, waits));
-    let first = first.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = contained(&shop.run("ann", &[], &reload, &check, waits));
+    let mut first = Guarded::start(&first, &shop.scratch.join("first.log"));
     wait_for("the first one's warm-up", LIMIT, || shop.scratch.join("waiting").exists().then_some(()));
 
     // From the host, and from a container where a process has the same number.
@@ -38,7 +39,6 @@ fn a_run_in_another_container_is_taken_over_only_on_somebodys_word() {
         fails(&second, "--take-over");
     }
     shop.scratch.write("go", "");
-    let first = first.wait_with_output().unwrap();
-    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
+    assert_eq!(first.wait(LIMIT), Some(0), "{}", first.log());
     assert_eq!((shop.count("llm_rollback_claimed"), shop.count("llm_rollback_completed")), (1, 1));
 }
