@@ -2,6 +2,10 @@
 
 #![cfg(test)]
 
+#[path = "joining/disk.rs"]
+mod disk;
+#[path = "joining/sasl.rs"]
+mod sasl;
 mod support;
 
 use std::fs;
@@ -29,9 +33,9 @@ fn broker() -> Option<Kafka> {
     Some(Kafka::start(&parts, &Options { settings, ..Options::default() }))
 }
 
-fn allow(kafka: &Kafka, topic: &str, operations: &[&str]) {
+fn allow(kafka: &Kafka, principal: &str, topic: &str, operations: &[&str]) {
     let mut tool = kafka.tool("org.apache.kafka.tools.AclCommand");
-    tool.args(["--bootstrap-server", &kafka.bootstrap(), "--add", "--allow-principal", "User:ANONYMOUS"]);
+    tool.args(["--bootstrap-server", &kafka.bootstrap(), "--add", "--allow-principal", principal]);
     tool.args(["--topic", topic]);
     for operation in operations {
         tool.args(["--operation", operation]);
@@ -80,7 +84,7 @@ fn the_doctor_names_what_is_wrong_and_produces_nothing() {
     kafka.create_topic("bad", 1, &[("cleanup.policy", "compact"), ("retention.ms", "3600000")]);
     kafka.create_topic("sent", 1, &[("retention.ms", "3600000")]);
     kafka.create_topic("locked", 1, STAMPED);
-    allow(&kafka, "locked", &["Read", "Describe", "DescribeConfigs"]);
+    allow(&kafka, "User:ANONYMOUS", "locked", &["Read", "Describe", "DescribeConfigs"]);
     kafka.produce("good", &published());
     kafka.produce("requests", &dear(5));
     kafka.produce("sent", &[Record::new("{}").timestamp_ms(4_102_444_800_000)]);

@@ -116,3 +116,19 @@ fn speed(directory: &Path, took: &[Duration]) -> Finding {
         Finding::fine("fdatasync", what)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_slow_by_its_median() {
+        let slow = |milliseconds: [u64; 5]| {
+            speed(Path::new("d"), &milliseconds.map(Duration::from_millis)).level == Level::Warning
+        };
+        // One sync that hung behind somebody else's write is no slow disk.
+        assert!(!slow([1, 1, 2, 3, 900]));
+        assert!(!slow([1, 2, 20, 20, 20]));
+        assert!(slow([1, 2, 21, 21, 21]));
+    }
+}

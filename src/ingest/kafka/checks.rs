@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::client::{self, Consumer, Context};
-use super::config::KafkaConfig;
+use super::config::{KafkaConfig, SecurityProtocol};
 use super::error::{KafkaIntakeError, doing};
 use crate::domain::settings::{Settings, SourceSettings};
 
@@ -60,11 +61,9 @@ pub(super) fn topics(settings: &Settings, config: &KafkaConfig) -> Result<Topics
 pub(super) fn partitions(consumer: &Consumer, topic: &str, limit: Duration) -> Result<usize, KafkaIntakeError> {
     let metadata = consumer.fetch_metadata(Some(topic), limit).map_err(doing("the topic's partitions"))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(0) };
-    match found.error().map(rdkafka::error::RDKafkaErrorCode::from) {
+    match found.error().map(RDKafkaErrorCode::from) {
         None => Ok(found.partitions().len()),
-        Some(
-            rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition | rdkafka::error::RDKafkaErrorCode::UnknownTopic,
-        ) => Ok(0),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(0),
         Some(code) => Err(KafkaIntakeError::Broker { doing: "the topic's partitions", code }),
     }
 }
@@ -127,7 +126,8 @@ async fn settings_of(config: &KafkaConfig, node: &str, topics: &Topics) -> Resul
     let answers = admin.describe_configs(&resources, &options).await.map_err(doing("the topics' settings"))?;
     let mut stamps = [Stamp::Create; 2];
     for ((topic, answer), stamp) in asked.into_iter().zip(answers).zip(&mut stamps) {
-        let answer = answer.map_err(|code| KafkaIntakeError::Broker { doing: "the topics' settings", code })?;
+        let answer =
+            settings_told(answer).map_err(|code| KafkaIntakeError::Broker { doing: "the topics' settings", code })?;
         let setting = |name: &str| answer.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
         let alter = |setting: &str| {
             tool(config, "kafka-configs.sh", &format!("--alter --topic {topic} --add-config {setting}"))
@@ -148,7 +148,20 @@ async fn settings_of(config: &KafkaConfig, node: &str, topics: &Topics) -> Resul
     Ok(stamps[1])
 }
 
+/// The settings of a topic. Where they may not be read the client library hands out none, and no error.
+pub(super) fn settings_told(
+    answer: Result<ConfigResource, RDKafkaErrorCode>,
+) -> Result<ConfigResource, RDKafkaErrorCode> {
+    let told = answer?;
+    if told.entries.is_empty() { Err(RDKafkaErrorCode::TopicAuthorizationFailed) } else { Ok(told) }
+}
+
 /// A command of Kafka's own tools, as it can be pasted.
 pub(super) fn tool(config: &KafkaConfig, tool: &str, arguments: &str) -> String {
-    format!("{tool} --bootstrap-server {} {arguments}", config.bootstrap_servers)
+    // Kafka's own tools take user and password from a file of their own.
+    let properties = match config.security_protocol {
+        SecurityProtocol::Plaintext => "",
+        SecurityProtocol::SaslSsl => " --command-config CLIENT.PROPERTIES",
+    };
+    format!("{tool} --bootstrap-server {}{properties} {arguments}", config.bootstrap_servers)
 }

@@ -3,22 +3,22 @@
 //! In scope: everything that the start-up checks refuse, and what they do not look at: rights, retention against how far the
 //! ledgers here were read, the clocks. Invariant: no record is produced, no offset committed, no topic made or altered.
 
+mod partition;
+mod reach;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::consumer::Consumer as _;
-use rdkafka::message::Message as _;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::checks::tool;
-use super::client::{self, Consumer, Context};
+use super::client::{self, Context};
 use super::config::{KafkaConfig, SecurityProtocol};
-use super::error::doing;
 use super::rights::{self, Operation, Rights};
 use super::source::Place;
 use super::{KafkaIntakeError, checks};
-use crate::clock::monotonic;
-use crate::domain::time::{MICROS_PER_SECOND, Time};
+use crate::domain::time::Time;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -114,13 +114,23 @@ async fn look_at(
     found: &mut Findings,
 ) -> Result<(), KafkaIntakeError> {
     let limit = config.request_timeout();
+    let (broker, answers) = reach::reach(config, &patient.node)?;
+    found.findings.push(broker);
+    if !answers {
+        return Ok(());
+    }
     let consumer = client::consumer(config, &patient.node)?;
-    let metadata = consumer.fetch_metadata(None, limit).map_err(doing("its topics"))?;
-    let brokers = metadata.brokers().len();
-    found.findings.push(Finding::fine("broker", format!("{} answers, {brokers} brokers", config.bootstrap_servers)));
     let mut there = Vec::new();
     for (role, topic) in [("governance", &patient.governance), ("metrics", &patient.metrics)] {
-        let partitions = checks::partitions(&consumer, topic, limit)?;
+        let partitions = match checks::partitions(&consumer, topic, limit) {
+            Err(KafkaIntakeError::Broker { code: RDKafkaErrorCode::TopicAuthorizationFailed, .. }) => {
+                let what =
+                    format!("this client may not Describe the {role} topic {topic}, nor know whether it is there");
+                found.findings.push(Finding::bad("rights", Level::Error, what, acl(config, "Read", topic)));
+                continue;
+            }
+            partitions => partitions?,
+        };
         found.findings.push(partitions_of(config, role, topic, partitions));
         if partitions > 0 {
             there.push((role, topic.clone(), partitions));
@@ -135,19 +145,17 @@ async fn look_at(
         let Some(settings) = settings.get(topic) else { continue };
         match settings {
             Ok(settings) => look_at_settings(config, role, topic, settings, found),
-            Err(reason) => found.findings.push(Finding::bad(
-                "topic_settings",
-                Level::Unknown,
-                format!("the settings of {topic} cannot be read: {reason}"),
-                acl(config, "DescribeConfigs", topic),
-            )),
+            // Over a plain connection the rights said so already.
+            Err(Untold::Broker(RDKafkaErrorCode::TopicAuthorizationFailed))
+                if found.findings.iter().any(|finding| finding.what.contains("may not DescribeConfigs")) => {}
+            Err(untold) => found.findings.push(no_settings(config, role, topic, untold)),
         }
         let retention_ms = settings.as_ref().ok().and_then(|settings| number(settings, "retention.ms"));
         for partition in 0..u32::try_from(*partitions).unwrap_or_default() {
             let ledger = if *role == "governance" { "governance".to_owned() } else { format!("metrics-{partition}") };
             let next = patient.next.get(&ledger).copied();
             let place = Place { topic: topic.clone(), partition };
-            look_at_partition(config, patient, &place, &ledger, next, retention_ms, now, found)?;
+            partition::look_at(config, patient, &place, &ledger, next, retention_ms, now, found)?;
         }
     }
     Ok(())
@@ -180,6 +188,27 @@ fn partitions_of(config: &KafkaConfig, role: &str, topic: &str, partitions: usiz
 
 type Settings = BTreeMap<String, String>;
 
+/// Why a topic's settings are not known.
+enum Untold {
+    Broker(RDKafkaErrorCode),
+    Client(String),
+}
+
+fn no_settings(config: &KafkaConfig, role: &str, topic: &str, untold: &Untold) -> Finding {
+    let fix = acl(config, "DescribeConfigs", topic);
+    let reason = match untold {
+        // A node does not start without them.
+        Untold::Broker(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            let what = format!("this client may not DescribeConfigs the {role} topic {topic}");
+            return Finding::bad("rights", Level::Error, what, fix);
+        }
+        Untold::Broker(code) => code.to_string(),
+        Untold::Client(reason) => reason.clone(),
+    };
+    let what = format!("the settings of {topic} cannot be read: {reason}");
+    Finding::bad("topic_settings", Level::Unknown, what, fix)
+}
+
 fn number(settings: &Settings, name: &str) -> Option<i64> {
     settings.get(name)?.parse().ok()
 }
@@ -188,7 +217,7 @@ async fn settings_of(
     config: &KafkaConfig,
     patient: &Patient,
     there: &[(&'static str, String, usize)],
-) -> BTreeMap<String, Result<Settings, String>> {
+) -> BTreeMap<String, Result<Settings, Untold>> {
     let asked = async {
         let admin: AdminClient<Context> = client::admin(config, &patient.node)
             .map_err(|error| error.to_string())?
@@ -204,10 +233,10 @@ async fn settings_of(
     };
     match asked.await {
         Ok(answers) => {
-            let read = |answer: Result<ConfigResource, _>| answer.map(values).map_err(|code| format!("{code}"));
+            let read = |answer| checks::settings_told(answer).map(values).map_err(Untold::Broker);
             there.iter().zip(answers).map(|((_, topic, _), answer)| (topic.clone(), read(answer))).collect()
         }
-        Err(reason) => there.iter().map(|(_, topic, _)| (topic.clone(), Err(reason.clone()))).collect(),
+        Err(reason) => there.iter().map(|(_, topic, _)| (topic.clone(), Err(Untold::Client(reason.clone())))).collect(),
     }
 }
 
@@ -286,7 +315,7 @@ fn look_at_rights(
 ) {
     if config.security_protocol != SecurityProtocol::Plaintext {
         let user = config.sasl_username.as_deref().unwrap_or_default();
-        let what = "over SASL the rights to write are not asked for; that reading is allowed shows below".to_owned();
+        let what = "over SASL the rights to write are not asked for; whether reading is allowed shows below".to_owned();
         let fix = tool(config, "kafka-acls.sh", &format!("--list --principal User:{user}"));
         found.findings.push(Finding::bad("rights", Level::Unknown, what, fix));
         return;
@@ -332,143 +361,4 @@ fn rights_on(config: &KafkaConfig, role: &str, topic: &str, rights: Option<Right
         findings.push(Finding::fine("rights", format!("this client may do with {topic} what it needs to")));
     }
     findings
-}
-
-#[expect(clippy::too_many_arguments, reason = "what is known of the one partition")]
-fn look_at_partition(
-    config: &KafkaConfig,
-    patient: &Patient,
-    place: &Place,
-    ledger: &str,
-    next: Option<u64>,
-    retention_ms: Option<i64>,
-    now: &(impl Fn() -> Time + Send),
-    found: &mut Findings,
-) -> Result<(), KafkaIntakeError> {
-    let consumer = client::consumer(config, &patient.node)?;
-    let (low, end) = consumer
-        .fetch_watermarks(&place.topic, place.number(), config.request_timeout())
-        .map_err(doing("a partition's first and last offset"))?;
-    let (low, end) = (u64::try_from(low).unwrap_or_default(), u64::try_from(end).unwrap_or_default());
-    let from = next.unwrap_or(low);
-    let at = format!("{}, partition {}", place.topic, place.partition);
-    if end < from {
-        let what = format!("{at} ends at {end}, and {ledger} was read to {from}: the topic was made anew or cut short");
-        let fix = "this ledger goes on with the topic it was made from alone; for another, make a new data directory with `govledger init`";
-        found.findings.push(Finding::bad("lag", Level::Error, what, fix));
-    } else if from < low {
-        let what = format!("{at}: offsets {from} to {} expired before {ledger} read them", low - 1);
-        let last = low - 1;
-        let fix =
-            format!("govledger confirm-hole {ledger} --from {from} --to {last} --reason TEXT, and a longer retention");
-        found.findings.push(Finding::bad("lag", Level::Error, what, fix));
-    } else if next.is_none() && low > 0 {
-        let what = format!("{at} begins at offset {low}: what is older has expired, and the ledger will say so");
-        found.findings.push(Finding::fine("lag", what));
-    }
-    if end <= from {
-        if end == from {
-            found.findings.push(Finding::fine("lag", format!("{at}: nothing to read beyond offset {end}")));
-        }
-        look_at_clock(&consumer, place, end.max(low), end, now, found)?;
-        return Ok(());
-    }
-    // The oldest record that is still to be read says how much time is left for it.
-    let oldest = first_record(&consumer, place, from.max(low), config.request_timeout())?;
-    if let (Some(oldest), Some(retention)) = (oldest, retention_ms.filter(|retention| *retention >= 0)) {
-        let age_ms = now().micros_since(oldest) / 1_000;
-        let left_h = (retention - age_ms) / 3_600_000;
-        let behind = end - from.max(low);
-        let what = format!(
-            "{at}: {behind} records to read, the oldest {} h old, kept for another {} h",
-            age_ms / 3_600_000,
-            left_h.max(0)
-        );
-        let tight = next.is_some() && retention - age_ms < retention / 4;
-        found.findings.push(if tight {
-            let fix = tool(
-                config,
-                "kafka-configs.sh",
-                &format!("--alter --topic {} --add-config retention.ms=-1", place.topic),
-            );
-            Finding::bad("lag", Level::Warning, what, format!("start the service soon, or first: {fix}"))
-        } else {
-            Finding::fine("lag", what)
-        });
-    } else {
-        found.findings.push(Finding::fine("lag", format!("{at}: {} records to read", end - from.max(low))));
-    }
-    look_at_clock(&client::consumer(config, &patient.node)?, place, end - 1, end, now, found)
-}
-
-/// The stamp of the first record from `offset` on.
-fn first_record(
-    consumer: &Consumer,
-    place: &Place,
-    offset: u64,
-    limit: Duration,
-) -> Result<Option<Time>, KafkaIntakeError> {
-    place.assign(consumer, offset)?;
-    let began = monotonic();
-    while let Some(left) = limit.checked_sub(began.elapsed()) {
-        match consumer.poll(left.min(Duration::from_millis(200))) {
-            Some(Ok(message)) => return Ok(message.timestamp().to_millis().map(Time::from_millis)),
-            Some(Err(error)) if !matches!(error, rdkafka::error::KafkaError::MessageConsumption(_)) => {
-                return Err(doing("a record")(error));
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    Ok(None)
-}
-
-/// A record that comes while we wait shows both clocks; an older one only whether its stamp is ahead of ours.
-fn look_at_clock(
-    consumer: &Consumer,
-    place: &Place,
-    from: u64,
-    end: u64,
-    now: &(impl Fn() -> Time + Send),
-    found: &mut Findings,
-) -> Result<(), KafkaIntakeError> {
-    place.assign(consumer, from)?;
-    let (began, mut ahead, mut fresh) = (monotonic(), None, None);
-    while fresh.is_none()
-        && let Some(left) = FRESH_WAIT.checked_sub(began.elapsed())
-    {
-        if let Some(Ok(message)) = consumer.poll(left.min(Duration::from_millis(100))) {
-            let Some(stamp) = message.timestamp().to_millis().map(Time::from_millis) else { continue };
-            let off = stamp.micros_since(now());
-            if u64::try_from(message.offset()).unwrap_or_default() >= end {
-                fresh = Some(off);
-            } else if off > 0 {
-                ahead = Some(off);
-            }
-        }
-    }
-    let at = format!("{}, partition {}", place.topic, place.partition);
-    let seconds =
-        |micros: i64| format!("{:.1} s", f64::from(i32::try_from(micros / 100_000).unwrap_or(i32::MAX)) / 10.0);
-    let max = CLOCK_SECONDS_MAX * MICROS_PER_SECOND;
-    let fix = "keep both clocks by NTP (chronyc tracking shows how far off this one is); cuts follow this node's clock, times of entries the broker's";
-    found.findings.push(match (fresh, ahead) {
-        (Some(off), _) if off.abs() > max => {
-            let what = format!("{at}: a record came stamped {} off this machine's clock", seconds(off));
-            Finding::bad("clock", Level::Error, what, fix)
-        }
-        (Some(off), _) => {
-            Finding::fine("clock", format!("{at}: a record came stamped within {} of this clock", seconds(off.abs())))
-        }
-        (None, Some(off)) if off > max => {
-            let what = format!("{at}: its last record is stamped {} ahead of this machine's clock", seconds(off));
-            Finding::bad("clock", Level::Error, what, fix)
-        }
-        (None, _) => Finding {
-            check: "clock",
-            level: Level::Unknown,
-            what: format!("{at}: no record came to compare the clocks by; no stamp is ahead of this one"),
-            fix: None,
-        },
-    });
-    Ok(())
 }
