@@ -48,7 +48,7 @@ use crate::identity::last_use::LastUses;
 use crate::identity::oidc::Providers;
 use crate::identity::rate::{Buckets, Rate};
 use crate::identity::trail::Trail;
-use crate::notify::{Deliveries, DeliveriesAnswer};
+use crate::notify::{Deliveries, DeliveriesAnswer, Witnessed};
 use crate::sequencer::Handle;
 pub(crate) use access::rows as access_rows;
 pub use access::{AccessAnswer, AccessRow};
@@ -187,6 +187,8 @@ struct Inner {
     providers: OnceLock<Providers>,
     /// Set once, where this node tells anybody.
     deliveries: OnceLock<Deliveries>,
+    /// Set once, where this node asks witnesses.
+    witnessed: OnceLock<Witnessed>,
 }
 
 impl ApiState {
@@ -208,6 +210,7 @@ impl ApiState {
             trail: OnceLock::new(),
             providers: OnceLock::new(),
             deliveries: OnceLock::new(),
+            witnessed: OnceLock::new(),
             handle,
             config,
         }))
@@ -217,6 +220,12 @@ impl ApiState {
     pub fn show_deliveries(&self, deliveries: Deliveries) {
         // Set at start alone; a second notifier would be a defect of the caller, and the first one stays.
         let _ = self.0.deliveries.set(deliveries);
+    }
+
+    /// Shows how the witnesses are at `/v1/deliveries`.
+    pub fn show_witnesses(&self, witnessed: Witnessed) {
+        // Set at start alone, as above.
+        let _ = self.0.witnessed.set(witnessed);
     }
 
     /// Takes bearer tokens of these identity providers.
@@ -243,7 +252,9 @@ impl ApiState {
 
     pub(crate) fn deliveries(&self) -> DeliveriesAnswer {
         let endpoints = self.0.deliveries.get().map(Deliveries::endpoints).unwrap_or_default();
-        DeliveriesAnswer { endpoints, size: self.handle().shared().governance().size }
+        let witnesses = self.0.witnessed.get().map(Witnessed::rows).unwrap_or_default();
+        let cosigned = self.0.witnessed.get().and_then(Witnessed::cosigned);
+        DeliveriesAnswer { endpoints, witnesses, cosigned, size: self.handle().shared().governance().size }
     }
 
     pub(crate) fn handle(&self) -> &Handle {

@@ -16,7 +16,7 @@ use crate::identity::oidc::OidcConfig;
 use crate::identity::trail::TrailConfig;
 use crate::ingest::kafka::KafkaConfig;
 use crate::ingest::triton::ScrapeConfig;
-use crate::notify::NotifyConfig;
+use crate::notify::{CosignConfig, NotifyConfig};
 
 /// Where data lies unless said otherwise.
 pub const DATA_DEFAULT: &str = "./govledger-data";
@@ -56,6 +56,8 @@ pub struct Config {
     /// Whom to tell what the ledger decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify: Option<NotifyConfig>,
+    /// How the witnesses of the policy are asked.
+    pub cosign: CosignConfig,
 }
 
 /// Bounds of the API; what is beyond them is refused, or told to come again.
@@ -114,6 +116,7 @@ impl Default for Config {
             kafka: None,
             triton: Vec::new(),
             notify: None,
+            cosign: CosignConfig::default(),
         }
     }
 }

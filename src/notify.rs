@@ -1,4 +1,4 @@
-//! Telling the outside: what the governance ledger decided, to Alertmanager and to webhooks.
+//! Telling the outside: what the governance ledger decided, to Alertmanager and to webhooks; and its checkpoints, to witnesses.
 //!
 //! In scope: reading the ledger from a cursor, forming messages, sending them at least once, saying what did not arrive.
 //! Out of scope: deciding anything, and writing to a ledger; nothing here reaches an entry.
@@ -17,6 +17,7 @@ mod secrets;
 mod stop;
 mod view;
 mod webhook;
+mod witnesses;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -28,6 +29,9 @@ pub use config::{AlertmanagerConfig, NotifyConfig, WebhookConfig, WebhookKind};
 pub use kept::{DeadEnd, Pending};
 use stop::Stop;
 pub use view::{Deliveries, DeliveriesAnswer, Endpoint, EndpointKind, EndpointState};
+pub use witnesses::{
+    CosignConfig, CosignedRow, WitnessAlarm, WitnessCode, WitnessRow, WitnessState, Witnessed, Witnesses,
+};
 
 /// How long the stop waits for requests under way; what they carry is sent again at the next start.
 const LAST_WORDS: Duration = Duration::from_secs(3);

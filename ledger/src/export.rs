@@ -13,6 +13,7 @@ use std::{
 use crate::{
     chain::KeyChain,
     checkpoint::SignedCheckpoint,
+    cosigned,
     disk::{Access, Disk, OsDisk, parent, read_file, write_file},
     error::{Damage, DamageKind, Error, IoContext as _},
     hash::Hash,
@@ -78,7 +79,17 @@ impl Reader {
         // All that the checkpoint covers is durable. Now the directory can say so.
         let path = dir.join("checkpoint");
         write_file(&disk, &path, checkpoint.text().as_bytes()).at("write", &path)?;
+        self.export_cosigned(&disk, dir, size)?;
         Ok(report)
+    }
+
+    /// Puts the cosigned checkpoint beside the export's own, where one is kept that the export covers.
+    fn export_cosigned(&self, disk: &dyn Disk, dir: &Path, size: u64) -> Result<(), Error> {
+        match cosigned::load_on(disk, self.dir(), &self.keys())? {
+            Some(kept) if kept.size() <= size => cosigned::keep_on(disk, dir, &kept),
+            // One that came since is for the next export.
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The size of the export that is there, after checking that this ledger extends it.

@@ -7,6 +7,7 @@
 //! segments/<first position>.segment   entries and checkpoints: the ledger itself
 //! segments/<first position>.sealed    the same, compressed, of a segment that is no longer written to
 //! segments/<first position>.sealing   one that is being made; of no account, and removed at a start
+//! checkpoint.cosigned                 the last checkpoint that witnesses cosigned, where there are any
 //! tree/<tile level>                   packed hashes of one tile level; rebuildable
 //! ```
 //!

@@ -20,6 +20,7 @@ mod blocks;
 pub mod chain;
 pub mod checkpoint;
 pub mod copy;
+pub mod cosigned;
 mod create;
 mod derived;
 pub mod disk;
@@ -43,6 +44,7 @@ mod source;
 pub mod tile;
 mod tiles;
 pub mod tree;
+pub mod trust;
 pub mod verify;
 
 pub use chain::KeyChain;
@@ -59,6 +61,7 @@ pub use recovery::{HeadState, Recovery};
 pub use seal::{SealedSegment, Sealer};
 pub use source::{EntrySource, Visit};
 pub use tile::TilePath;
+pub use trust::TrustPolicy;
 
 /// The longest entry: tiles give an entry's length in 16 bits.
 pub const ENTRY_BYTES_MAX: usize = 65_535;

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
 use super::types::{HealthAnswer, ReadyAnswer};
+use crate::notify::WitnessRow;
 
 /// `/healthz`: 200 while the writer runs; after an I/O error only a restart helps, so 503 asks for one.
 pub(crate) async fn health(State(state): State<ApiState>) -> Response {
@@ -28,14 +29,26 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> Response {
     let (writer, caught_up) = (!shared.is_poisoned(), shared.status.caught_up.load(Ordering::SeqCst));
     let stopped_intakes = shared.status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let failing_scrapes = crate::ingest::triton::failing(state.handle());
+    let alarm =
+        |row: WitnessRow| row.alarm.map(|alarm| (row.name, format!("{}: {}", alarm.code.as_str(), alarm.detail)));
+    let witness_alarms = state.deliveries().witnesses.into_iter().filter_map(alarm).collect();
     let (size, evaluated_through) = {
         let governance = shared.governance();
         (governance.size, governance.evaluated_through)
     };
     let ready = writer && caught_up;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(ReadyAnswer { ready, caught_up, writer, stopped_intakes, failing_scrapes, size, evaluated_through }))
-        .into_response()
+    let answer = ReadyAnswer {
+        ready,
+        caught_up,
+        writer,
+        stopped_intakes,
+        failing_scrapes,
+        witness_alarms,
+        size,
+        evaluated_through,
+    };
+    (status, Json(answer)).into_response()
 }
 
 /// `/metrics`.

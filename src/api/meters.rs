@@ -131,6 +131,7 @@ pub(crate) fn text(state: &ApiState) -> String {
     backups::backups(state, &mut registry);
     rollbacks::rollbacks(state, &mut registry);
     told::deliveries(state, &mut registry);
+    told::witnesses(state, &mut registry);
     let meters = state.meters();
     registry.register("govledger_batch_entries", "Entries of each committed batch", meters.batch_entries.clone());
     registry.register(

@@ -241,7 +241,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "/v1/deliveries",
         "",
         Content::Json("DeliveriesAnswer"),
-        "What this node told Alertmanager and webhooks, and what did not arrive",
+        "What this node told Alertmanager, webhooks and witnesses, and what did not arrive",
         || get(read::deliveries),
     ),
     raw(
@@ -471,6 +471,13 @@ pub(crate) static ROUTES: &[Route] = &[
     read("/ledger/{name}/checkpoint", "", Content::Other("text/plain"), "The signed checkpoint", || {
         get(tiles::checkpoint)
     }),
+    read(
+        "/ledger/{name}/checkpoint.cosigned",
+        "",
+        Content::Other("text/plain"),
+        "The latest checkpoint with the cosignatures that the policy's quorum needs",
+        || get(tiles::cosigned),
+    ),
     read(
         "/ledger/{name}/vkey",
         "",

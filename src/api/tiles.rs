@@ -1,4 +1,5 @@
-//! The tlog-tiles of each ledger (C2SP): checkpoint, tiles and entry bundles, and the verifier key beside them.
+//! The tlog-tiles of each ledger (C2SP): checkpoint, tiles and entry bundles, and beside them the verifier key and the
+//! checkpoint that witnesses cosigned.
 //!
 //! A tile of a given width never changes, so it may be cached for ever; the checkpoint must not be.
 
@@ -6,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use ledger::TilePath;
+use ledger::cosigned::load_cosigned;
 
 use super::ApiState;
 use super::problem::{Kind, Problem};
@@ -17,6 +19,15 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// `/ledger/{name}/checkpoint`.
 pub(crate) async fn checkpoint(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
     let text = reader(&state, &name)?.checkpoint().to_string();
+    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
+}
+
+/// `/ledger/{name}/checkpoint.cosigned`: the latest one that had the quorum of the policy's witnesses.
+pub(crate) async fn cosigned(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let reader = reader(&state, &name)?;
+    let kept = tokio::task::spawn_blocking(move || load_cosigned(reader.dir(), &reader.keys())).await??;
+    let none = || Problem::new(Kind::NotFound, format!("no checkpoint of {name} was cosigned by witnesses"));
+    let text = kept.ok_or_else(none)?.to_string();
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-cache")], text).into_response())
 }
 

@@ -182,6 +182,9 @@ pub struct ReadyAnswer {
     /// Servers whose last scrape does not count, as `stack URL` with the reason. They make nothing unready either.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub failing_scrapes: std::collections::BTreeMap<String, String>,
+    /// Witnesses that hold another history than this ledger, or a longer one, with what they answered. Nor do they.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub witness_alarms: std::collections::BTreeMap<String, String>,
     /// Governance entries folded.
     pub size: u64,
     /// The last cut that names no partition missing.

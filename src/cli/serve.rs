@@ -24,7 +24,7 @@ use crate::identity::oidc::Providers;
 use crate::identity::trail::Trail;
 use crate::ingest::kafka::{KafkaIntakeError, Part, follower_producer, producer, shadow_producer};
 use crate::ingest::triton::{self, Scrapers};
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Witnesses};
 use crate::sequencer::{
     Core, DataDir, Handle, Options as WriterOptions, Running, Sealing, new_token, start, write_durably,
 };
@@ -197,6 +197,8 @@ async fn listen(
     let notify = config.notify.as_ref().filter(|_| tells);
     let notifier = notify.map(|notify| Notifier::start(notify, &handle, &url)).transpose();
     let notifier = notifier.map_err(|error| CliError::usage(error.to_string()))?;
+    let witnesses = tells.then(|| Witnesses::start(&config.cosign, &handle)).transpose();
+    let witnesses = witnesses.map_err(|error| CliError::usage(error.to_string()))?;
     // Nor does it produce, so it scrapes nothing.
     let scrapers = if tells { Scrapers::start(&config.triton, &handle) } else { Scrapers::default() };
     let state = ApiState::new(handle, config.api(address), Some(token.clone()));
@@ -204,6 +206,9 @@ async fn listen(
     state.know(Providers::new(config.oidc.clone()).map_err(|error| CliError::usage(error.to_string()))?);
     if let Some(notifier) = &notifier {
         state.show_deliveries(notifier.deliveries().clone());
+    }
+    if let Some(witnesses) = &witnesses {
+        state.show_witnesses(witnesses.witnessed().clone());
     }
     let file = ServiceFile::path(data_dir.root());
     let found = ServiceFile { url: url.clone(), token };
@@ -216,6 +221,9 @@ async fn listen(
     scrapers.stop();
     if let Some(notifier) = notifier {
         notifier.stop();
+    }
+    if let Some(witnesses) = witnesses {
+        witnesses.stop();
     }
     served.map_err(CliError::failed)
 }

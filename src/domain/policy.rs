@@ -11,11 +11,13 @@ mod capacity;
 mod change;
 mod check;
 mod rule;
+mod trust;
 
 pub use amount::Amount;
 pub use capacity::{CapacityPolicy, SpeculationPolicy};
 pub use change::PolicyChange;
 pub use rule::{Measure, Rule, Severity};
+pub use trust::{GroupNeeds, GroupPolicy, NeedsWord, TrustPolicy, WitnessPolicy};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -91,6 +93,9 @@ pub struct Policy {
     /// When engines may speculate.
     #[serde(skip_serializing_if = "SpeculationPolicy::is_default")]
     pub speculation: SpeculationPolicy,
+    /// Which witnesses are to cosign checkpoints. None by default.
+    #[serde(skip_serializing_if = "TrustPolicy::is_default")]
+    pub trust: TrustPolicy,
     /// What differs from the defaults, by rule.
     pub rules: BTreeMap<Rule, RuleOverride>,
     /// What differs for one stack, by its name.
@@ -216,6 +221,16 @@ pub enum PolicyError {
         /// What it should hold.
         problem: &'static str,
     },
+    /// A witness or group that cannot be one.
+    #[error("`{field}` is {value}: {problem}")]
+    Trust {
+        /// Dotted path of the field.
+        field: String,
+        /// What it held.
+        value: String,
+        /// Why not.
+        problem: String,
+    },
 }
 
 impl Default for Policy {
@@ -234,6 +249,7 @@ impl Default for Policy {
             required_signatures: BTreeSet::new(),
             capacity: CapacityPolicy::default(),
             speculation: SpeculationPolicy::default(),
+            trust: TrustPolicy::default(),
             rules: BTreeMap::new(),
             stacks: BTreeMap::new(),
         }
@@ -284,6 +300,7 @@ impl Policy {
             return Err(field_error("stacks", self.stacks.len(), "at most 10000 overrides"));
         }
         check_signatures(&self.required_signatures)?;
+        self.trust.check()?;
         check_rules("rules", &self.rules)?;
         check_resolved("", &self.for_stack(""))?;
         for (name, own) in &self.stacks {

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 /// How long a receiver may take. The Standard Webhooks specification names 15 to 30 seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// What is read of an answer that says no.
+/// What is read of an answer.
 const REASON_BYTES_MAX: u64 = 64 << 10;
 /// What is kept of it.
 const REASON_CHARS_MAX: usize = 300;
@@ -62,24 +62,52 @@ impl Client {
 
     /// Posts JSON.
     pub(super) fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> Sent {
-        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        match self.exchange("application/json", headers, body) {
+            Err(error) => Sent::Failed(error),
+            Ok(answer) if (200..300).contains(&answer.status) => Sent::Taken,
+            Ok(answer) => {
+                let reason = answer.reason();
+                Sent::Refused { status: answer.status, retry_after: answer.retry_after, reason }
+            }
+        }
+    }
+
+    /// Posts a body of any kind; the whole answer, or why there is none.
+    pub(super) fn exchange(
+        &self,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answered, String> {
+        let mut request = self.agent.post(&self.url).header("content-type", content_type);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        match request.send(body) {
-            Err(error) => Sent::Failed(error.to_string()),
-            Ok(mut response) => {
-                let status = response.status().as_u16();
-                let text = response.body_mut().with_config().limit(REASON_BYTES_MAX).read_to_string();
-                if (200..300).contains(&status) {
-                    return Sent::Taken;
-                }
-                let retry_after =
-                    response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
-                let reason = text.unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
-                Sent::Refused { status, retry_after, reason }
-            }
-        }
+        let mut response = request.send(body).map_err(|error| error.to_string())?;
+        let body = response.body_mut().with_config().limit(REASON_BYTES_MAX).read_to_string().unwrap_or_default();
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (content_type, retry_after) = (header("content-type"), header("retry-after"));
+        Ok(Answered { status: response.status().as_u16(), content_type, retry_after, body })
+    }
+}
+
+/// An answer, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// The status.
+    pub(super) status: u16,
+    /// What kind of body it says that it has.
+    pub(super) content_type: Option<String>,
+    /// `retry-after`, as it came.
+    pub(super) retry_after: Option<String>,
+    /// The body; nothing where it is no text, or a long one.
+    pub(super) body: String,
+}
+
+impl Answered {
+    /// The beginning of the body, for people.
+    pub(super) fn reason(&self) -> String {
+        self.body.chars().take(REASON_CHARS_MAX).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::kept::{DeadEnd, Kept, Pending};
+use super::witnesses::{CosignedRow, WitnessRow};
 use crate::domain::time::Time;
 
 /// What kind of receiver it is.
@@ -106,6 +107,12 @@ impl Endpoint {
 pub struct DeliveriesAnswer {
     /// By name; none where this node tells nobody.
     pub endpoints: Vec<Endpoint>,
+    /// The witnesses of the policy in force, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<WitnessRow>,
+    /// The latest checkpoint that had its quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned: Option<CosignedRow>,
     /// Governance entries folded: a cursor that is there has nothing left to tell.
     pub size: u64,
 }

@@ -73,6 +73,25 @@ pub(crate) fn s3() -> Option<PathBuf> {
     command.exists().then_some(command).or_else(|| skip("s3"))
 }
 
+/// A witness that others wrote.
+#[derive(Debug, Clone)]
+pub(crate) struct WitnessParts {
+    pub(crate) omniwitness: PathBuf,
+    pub(crate) generate_keys: PathBuf,
+    /// Verifies cosigned checkpoints with the witness's own libraries.
+    pub(crate) opened: PathBuf,
+}
+
+pub(crate) fn witness() -> Option<WitnessParts> {
+    let (part, bin) = (directory().join("witness"), directory().join("witness/bin"));
+    let found = WitnessParts {
+        omniwitness: bin.join("omniwitness"),
+        generate_keys: bin.join("generate_keys"),
+        opened: bin.join("opened"),
+    };
+    part.join("stamp").exists().then_some(found).or_else(|| skip("witness"))
+}
+
 /// A Python that has the `OpenSSF`'s `model-signing`.
 /// `kubernetes-validate`.
 pub(crate) fn kubernetes() -> Option<PathBuf> {

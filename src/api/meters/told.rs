@@ -2,7 +2,7 @@
 
 use prometheus_client::registry::Registry;
 
-use super::{Gauges, Labels, as_f64, counters, gauges, set};
+use super::{Gauges, Labels, as_f64, counters, gauges, seconds, set};
 use crate::api::ApiState;
 use crate::domain::leaf;
 use crate::domain::time::MICROS_PER_SECOND;
@@ -24,6 +24,29 @@ pub(super) fn deliveries(state: &ApiState, registry: &mut Registry) {
         set(&pending, &labels(), as_f64(endpoint.pending_total));
         set(&lag, &labels(), lag_seconds(state, &endpoint));
         set_states(&states, &labels(), endpoint.state);
+    }
+}
+
+/// The witnesses of the policy in force; no series where it names none.
+pub(super) fn witnesses(state: &ApiState, registry: &mut Registry) {
+    let sizes = gauges(registry, "govledger_witness_size", "Entries under the checkpoint that it last cosigned");
+    let times = gauges(registry, "govledger_witness_time_seconds", "When it last cosigned, as it says");
+    let failures = counters(registry, "govledger_witness_failures", "Attempts that failed; they are made again");
+    let alarms = gauges(registry, "govledger_witness_alarm", "1 where it holds another history, or a longer one");
+    let size = gauges(registry, "govledger_cosigned_size", "Entries under the latest checkpoint that had its quorum");
+    let time = gauges(registry, "govledger_cosigned_time_seconds", "The latest time that a cosignature on it states");
+    let told = state.deliveries();
+    for row in &told.witnesses {
+        let labels = || vec![("witness", row.name.clone())];
+        set(&sizes, &labels(), as_f64(row.size.unwrap_or_default()));
+        set(&times, &labels(), seconds(row.time.unwrap_or_default()));
+        failures.get_or_create(&labels()).inc_by(row.failures_total);
+        set(&alarms, &labels(), f64::from(u8::from(row.alarm.is_some())));
+    }
+    if !told.witnesses.is_empty() {
+        let cosigned = told.cosigned.filter(|cosigned| cosigned.has_quorum);
+        set(&size, &Vec::new(), as_f64(cosigned.as_ref().map_or(0, |cosigned| cosigned.size)));
+        set(&time, &Vec::new(), seconds(cosigned.and_then(|cosigned| cosigned.time).unwrap_or_default()));
     }
 }
 

@@ -30,6 +30,7 @@ impl Policy {
     /// What `next` changes: every value that holds otherwise than now, for all stacks and for those that either document names.
     pub fn changes_to(&self, next: &Self) -> Vec<PolicyChange> {
         let mut changes = compare(&document(self), &document(next), "");
+        changes.extend(compare(&self.trust.fields(&next.trust), &next.trust.fields(&self.trust), "trust."));
         let stacks: BTreeSet<&String> = self.stacks.keys().chain(next.stacks.keys()).collect();
         for stack in stacks {
             let (before, after) = (values(&self.for_stack(stack)), values(&next.for_stack(stack)));
@@ -40,7 +41,7 @@ impl Policy {
 }
 
 fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>, path: &str) -> Vec<PolicyChange> {
-    // Both have the same fields: they are those of the types.
+    // Both have the same fields: they are those of the types, or were made so.
     let differ = before.iter().filter_map(|(field, from)| {
         let to = after.get(field).filter(|to| *to != from)?;
         Some(PolicyChange { field: format!("{path}{field}"), from: from.clone(), to: to.clone() })
@@ -123,6 +124,23 @@ mod tests {
                 "stacks.a.max_cost_usd: 0.1 -> 1",
             ]
         );
+    }
+
+    #[test]
+    fn trust_is_compared_by_witness_and_group() {
+        let key =
+            ledger::note::VerifierKey::new("w1", ledger::note::KeyKind::Cosignature, [7; 32]).unwrap().to_string();
+        let text = format!(
+            "[trust]\nquorum = \"g\"\n[trust.witnesses.w1]\nvkey = \"{key}\"\nurl = \"https://w1.example\"\n[trust.groups.g]\nneeds = 1\nmembers = [\"w1\"]\n"
+        );
+        let added = [
+            "trust.groups.g: none -> 1 of w1".to_owned(),
+            "trust.quorum: none -> g".to_owned(),
+            format!("trust.witnesses.w1: none -> {key} https://w1.example"),
+        ];
+        assert_eq!(changed(&text), added);
+        let back = Policy::from_toml(&text).unwrap().changes_to(&Policy::default());
+        assert_eq!(back[2].to, "none");
     }
 
     #[test]
