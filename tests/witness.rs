@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "witness/offline.rs"]
+mod offline;
 #[path = "witness/omni.rs"]
 mod omni;
 mod support;

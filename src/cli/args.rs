@@ -294,6 +294,12 @@ pub(crate) struct Verify {
     /// A checkpoint that somebody kept: prove that history was only extended since
     #[arg(long, value_name = "CHECKPOINT-FILE")]
     pub(crate) since: Vec<PathBuf>,
+    /// A trust policy (C2SP tlog-policy, as `policy trust` prints it): its witnesses have to have cosigned the governance ledger
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+    /// The cosigned checkpoint [default: the one that is kept with the ledger]
+    #[arg(long, value_name = "CHECKPOINT-FILE", requires = "trust")]
+    pub(crate) cosigned: Option<PathBuf>,
 }
 
 /// `export`.

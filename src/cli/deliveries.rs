@@ -22,6 +22,8 @@ pub(crate) fn run(place: &Place, options: &Options) -> Outcome {
     }
     let is_lost = |endpoint: &Value| endpoint["state"] == "disabled" || endpoint["dead_total"].as_u64() > Some(0);
     let lost = answer["endpoints"].as_array().is_some_and(|endpoints| endpoints.iter().any(is_lost));
+    let is_alarmed = |witness: &Value| witness["alarm"].is_object();
+    let lost = lost || answer["witnesses"].as_array().is_some_and(|witnesses| witnesses.iter().any(is_alarmed));
     Ok(if lost { Exit::No } else { Exit::Fine })
 }
 
@@ -48,6 +50,7 @@ fn show(answer: &Value) {
     });
     let header = ["endpoint", "kind", "state", "told", "taken", "pending", "dead", "last taken", "last error"];
     out::table(&header, rows, "no endpoint is configured; see docs/NOTIFICATIONS.md");
+    witnesses(answer);
     for endpoint in endpoints {
         for dead in endpoint["dead"].as_array().unwrap_or(&none) {
             out::line(format!(
@@ -60,4 +63,31 @@ fn show(answer: &Value) {
             ));
         }
     }
+}
+
+/// The witnesses of the policy in force, where there are any.
+fn witnesses(answer: &Value) {
+    let Some(witnesses) = answer["witnesses"].as_array().filter(|witnesses| !witnesses.is_empty()) else { return };
+    let rows = witnesses.iter().map(|witness| {
+        let state = match witness["state"].as_str() {
+            Some(state @ ("active" | "new")) => tone(Tone::Good, state),
+            Some(other) => tone(Tone::Bad, other),
+            None => "-".to_owned(),
+        };
+        let wrong = if witness["alarm"].is_object() { &witness["alarm"]["detail"] } else { &witness["last_error"] };
+        vec![
+            text(&witness["name"]),
+            state,
+            format!("{} of {}", text(&witness["size"]), text(&answer["size"])),
+            when(&witness["time"]),
+            text(&witness["failures_total"]),
+            text(wrong),
+        ]
+    });
+    out::table(&["witness", "state", "cosigned", "at", "failures", "last error"], rows, "");
+    let cosigned = &answer["cosigned"];
+    out::line(match cosigned["has_quorum"].as_bool() {
+        Some(true) => format!("quorum: met at {} of {} entries", text(&cosigned["size"]), text(&answer["size"])),
+        Some(false) | None => "quorum: no checkpoint has it".to_owned(),
+    });
 }

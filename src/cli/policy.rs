@@ -1,11 +1,14 @@
 //! `policy`: what the rules go by. Shown, put forward by one admin and put in force by another.
 
-use super::args::{Options, PolicyTask};
+use ledger::KeyChain;
+use ledger::note::VerifierKey;
+
+use super::args::{Options, Past, PolicyTask};
 use super::decide::{give, read_to_decide};
 use super::error::{CliError, Exit, Outcome, file_error};
 use super::out::{self, text};
 use super::show::govern;
-use super::source::{Place, Source};
+use super::source::{Keys, Place, Source};
 use crate::domain::command::{PolicyDecision, PolicyProposal, Request};
 use crate::domain::policy::Policy;
 use crate::projection::answers::{Asked, ProposalAnswer};
@@ -19,6 +22,7 @@ pub(crate) fn run(place: &Place, options: &Options, task: PolicyTask) -> Outcome
             Ok(Exit::Fine)
         }
         PolicyTask::Show { stack, past } => super::ask::answer(place, options, &Asked::Policy { stack }, past),
+        PolicyTask::Trust { past } => trust(place, options, past),
         PolicyTask::Proposal { id, past } => super::ask::answer(place, options, &Asked::Proposal { id }, past),
         PolicyTask::Propose { file, reason: _, dry_run: true, key: _ } => dry_run(place, options, &read(&file)?),
         PolicyTask::Propose { file, reason, dry_run: false, key } => {
@@ -35,6 +39,43 @@ pub(crate) fn run(place: &Place, options: &Options, task: PolicyTask) -> Outcome
         PolicyTask::Refuse { id, reason, key } => {
             let decision = decision(place, options, &id, None, Some(reason))?;
             give(place, options, key, &Request::PolicyRefuse(decision))
+        }
+    }
+}
+
+/// What an auditor keeps: the key of this node's governance ledger, the witnesses, and how many of them it takes.
+fn trust(place: &Place, options: &Options, past: Past) -> Outcome {
+    let source = place.open()?;
+    let body = source.ask(&Asked::Policy { stack: None }, past.as_of)?.body;
+    let policy: Policy = serde_json::from_value(body["policy"].clone())?;
+    let mut trust = policy.trust.resolve().map_err(CliError::failed)?;
+    let key = log_key(place, &source)?;
+    trust.add_log(key, None).map_err(CliError::failed)?;
+    if options.json {
+        out::json(&serde_json::json!({ "as_of": body["as_of"], "tlog_policy": trust.to_string() }));
+    } else {
+        for line in trust.to_string().lines() {
+            out::line(line);
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// The key that signs the governance ledger's checkpoints now.
+fn log_key(place: &Place, source: &Source) -> Result<VerifierKey, CliError> {
+    match source {
+        Source::Server(client) => {
+            let keys = String::from_utf8(client.fetch("/ledger/governance/vkey")?).map_err(CliError::failed)?;
+            VerifierKey::parse(keys.lines().last().unwrap_or_default()).map_err(CliError::failed)
+        }
+        Source::Files(files) => {
+            let keys = match &place.export {
+                Some(_) => Keys::read(&place.vkey)?,
+                None => Keys::of_data(&place.data)?,
+            };
+            let rotations = files.ledger("governance")?.rotations_text();
+            let chain = KeyChain::follow(&keys.of_ledger("governance")?, &rotations).map_err(ledger::Error::from)?;
+            Ok(chain.current().clone())
         }
     }
 }

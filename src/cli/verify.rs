@@ -2,6 +2,7 @@
 
 mod cuts;
 mod remote;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,10 @@ struct Findings {
     problems: Vec<Value>,
     /// Histories that were rewritten: (ledger, why).
     rewritten: Vec<Value>,
+    /// Cosignatures that are missing or do not hold.
+    untrusted: Vec<Value>,
+    /// What the cosignatures come to, where a trust policy was given.
+    trust: Option<Value>,
 }
 
 pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome {
@@ -40,14 +45,25 @@ pub(crate) fn run(place: &Place, options: &Options, verify: &Verify) -> Outcome 
         return Err(CliError::usage(format!("{} holds no ledger", target.directory.display())));
     }
     all(&target, &names, &verify.since, options, &mut findings)?;
-    let ok = findings.problems.is_empty() && findings.rewritten.is_empty();
+    trust::check(&target, verify, options, &mut findings)?;
+    let is_whole = findings.problems.is_empty() && findings.rewritten.is_empty();
+    let ok = is_whole && findings.untrusted.is_empty();
     if options.json {
-        let problems: Vec<Value> = findings.problems.iter().chain(&findings.rewritten).cloned().collect();
-        out::json(&json!({ "ok": ok, "ledgers": findings.ledgers, "problems": problems }));
+        let problems = findings.problems.iter().chain(&findings.rewritten).chain(&findings.untrusted);
+        let problems: Vec<Value> = problems.cloned().collect();
+        let mut answer = json!({ "ok": ok, "ledgers": findings.ledgers, "problems": problems });
+        if let Some(trust) = findings.trust {
+            answer["trust"] = trust;
+        }
+        out::json(&answer);
     } else if ok {
         out::line(tone(Tone::Good, "everything holds"));
     }
-    Ok(if ok { Exit::Fine } else { Exit::Damaged })
+    Ok(match (is_whole, ok) {
+        (false, _) => Exit::Damaged,
+        (true, false) => Exit::No,
+        (true, true) => Exit::Fine,
+    })
 }
 
 /// Every ledger, then whether they belong together, then whether they extend what was kept.

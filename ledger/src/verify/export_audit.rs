@@ -16,6 +16,7 @@ use std::{
 use super::audit::{AuditProgress, AuditReport, OnProgress, as_problem, threads};
 use crate::{
     chain::KeyChain,
+    cosigned::COSIGNED,
     disk::{Disk, read_file},
     error::{Damage, DamageKind, Error, IoContext as _},
     export::{BUNDLE_BYTES_MAX, ExportReader, read_checkpoint, split_bundle},
@@ -127,7 +128,9 @@ fn check_file(disk: &dyn Disk, export: &ExportReader, file: &Path) -> Result<Opt
     let size = export.size();
     let problem = |offset: usize, kind| Ok(Some(Damage { file: file.to_owned(), offset: offset as u64, kind }));
     let name = file.strip_prefix(export.dir()).ok().and_then(Path::to_str).unwrap_or_default();
-    if name == "checkpoint" || name == "rotations" || file.extension().is_some_and(|extension| extension == "tmp") {
+    if ["checkpoint", "rotations", COSIGNED].contains(&name)
+        || file.extension().is_some_and(|extension| extension == "tmp")
+    {
         return Ok(None);
     }
     let Ok(path) = TilePath::parse(name) else {

@@ -19,6 +19,11 @@ pub(crate) enum PolicyTask {
         #[command(flatten)]
         past: Past,
     },
+    /// The witnesses of the policy in force and this node's key, as a C2SP tlog-policy file for `verify --trust`
+    Trust {
+        #[command(flatten)]
+        past: Past,
+    },
     /// Check a policy file, without putting it in force
     Check {
         /// The TOML file

@@ -20,7 +20,12 @@ impl Fetched {
         let directory = std::env::temp_dir().join(format!("govledger-verify-{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&directory).map_err(file_error(&directory))?;
         let fetched = Self(directory);
+        // Before the checkpoint, so that the ledger fetched covers it.
+        let cosigned = client.get("/ledger/governance/checkpoint.cosigned")?;
         fetched.ledger(client, "governance", keys)?;
+        if cosigned.is_success() {
+            write(&super::trust::place(&fetched.0), &cosigned.bytes)?;
+        }
         // What cannot be folded is for the audit to say; then governance alone is checked.
         let folded = Files::export(&fetched.0, keys).and_then(|files| files.fold(files.size(None)?, false));
         let cut = folded.ok().and_then(|folded| folded.governance.last_cut);
