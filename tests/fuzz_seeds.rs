@@ -83,6 +83,12 @@ fn make_signed_seeds() {
     write("note/verifier_key", targets::key().verifier_key("origin").to_string().as_bytes());
     let line = ledger::note::cosign(checkpoint.body(), "witness", &targets::key(), 1_790_000_000).to_string();
     write("note/cosigned", format!("{}{line}\n", checkpoint.text()).as_bytes());
+    let witness = ledger::VerifierKey::new("w1", ledger::note::KeyKind::Cosignature, targets::key().public()).unwrap();
+    let log = targets::key().verifier_key("origin");
+    let lines = format!("log {log} https://log.example\nwitness w1 {witness}\n");
+    write("trust/group", format!("# one\n{lines}group g any w1\ngroup h 1 g\nquorum h\n").as_bytes());
+    write("trust/witness", format!("{lines}quorum w1\n").as_bytes());
+    write("trust/none", b"\tquorum  none\n");
     write("checkpoint/signed", checkpoint.text().as_bytes());
     write("checkpoint/body", checkpoint.body().as_bytes());
     write("checkpoint/extended", format!("{}extension 1\n", checkpoint.body()).as_bytes());

@@ -238,6 +238,52 @@ fn row_in_time(http: &Http, name: &str) -> Value {
     wait_for(name, LIMIT, || Some(row(http, name)).filter(Value::is_object))
 }
 
+/// In a ledger that is judged by already: two admins, and no restart.
+#[test]
+fn witnesses_come_and_go_with_the_policy_of_two_admins() {
+    let Some(parts) = parts::witness() else { return };
+    let node = Node::new("two-admins");
+    let mut w1 = Omni::new(&parts, &node.scratch, "w1");
+    w1.start(&node.vkey);
+    let mut service = node.serve("");
+    publish(&node.publisher(&service), "s", 3);
+    let http = service.http();
+    assert!(!http.get("/metrics").expect(200).text().contains("govledger_cosigned_size"), "a series of nobody");
+    let bo = json!({ "name": "bo", "roles": ["admin"], "token_sha256": token_sha256("glt_bo") });
+    let root = http.with_token(&node.admin);
+    root.post("/v1/principals", &[("idempotency-key", "bo")], bo.to_string().as_bytes()).expect(200);
+    let change = |document: &Value, key: &str| {
+        let body = json!({ "policy": document, "reason": "witnesses" }).to_string();
+        let made = root.post("/v1/policy/proposals", &[("idempotency-key", key)], body.as_bytes()).expect(200).json();
+        let path = format!("/v1/policy/proposals/{}", made["made"].as_str().unwrap());
+        let row = http.get(&path).expect(200).json();
+        let hashes = json!({ "policy_sha256": row["policy_sha256"], "replaces_sha256": row["replaces_sha256"] });
+        let approve = |who: &Http| {
+            who.post(&format!("{path}/approve"), &[("idempotency-key", key)], hashes.to_string().as_bytes())
+        };
+        assert_ne!(approve(&root).status, 200, "by who proposed it");
+        approve(&http.with_token("glt_bo")).expect(200);
+        row["changes"].clone()
+    };
+    let wrong = json!({ "trust": { "witnesses": {}, "quorum": "w1" } });
+    let body = json!({ "policy": wrong, "reason": "r" }).to_string();
+    let refused = root.post("/v1/policy/proposals", &[("idempotency-key", "wrong")], body.as_bytes());
+    assert!((400..500).contains(&refused.status) && refused.text().contains("trust.quorum"), "{}", refused.text());
+
+    let url = w1.url();
+    let named = json!({ "trust": { "witnesses": { "w1": { "vkey": w1.vkey, "url": url } }, "quorum": "w1" } });
+    let changes = change(&named, "named");
+    let expected = json!([
+        { "field": "trust.quorum", "from": "none", "to": "w1" },
+        { "field": "trust.witnesses.w1", "from": "none", "to": format!("{} {url}", w1.vkey) },
+    ]);
+    assert_eq!(changes, expected);
+    cosigned(&http, 1);
+    change(&json!({}), "none");
+    wait_for("nobody", LIMIT, || row(&http, "w1").is_null().then_some(()));
+    assert_eq!(service.terminate(), 0);
+}
+
 #[test]
 fn a_wrong_key_in_the_policy_counts_for_nothing() {
     let Some(parts) = parts::witness() else { return };

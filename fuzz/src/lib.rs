@@ -10,18 +10,19 @@ mod signed;
 
 pub use meaning::{cloud_event, config, cursor, dsse, exposition, leaf, legacy_event, provider_log};
 pub use segment::frame;
-pub use signed::{checkpoint, note, proof, signed, tile_path};
+pub use signed::{checkpoint, note, proof, signed, tile_path, trust};
 
 /// A target's name and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("note", note),
     ("checkpoint", checkpoint),
     ("proof", proof),
     ("frame", frame),
     ("tile_path", tile_path),
+    ("trust", trust),
     ("leaf", leaf),
     ("provider_log", provider_log),
     ("legacy_event", legacy_event),

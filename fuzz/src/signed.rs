@@ -3,7 +3,7 @@
 use ledger::note::{Note, VerifierKey};
 use ledger::proof::ProofFile;
 use ledger::tile::{TileKind, TilePath};
-use ledger::{Checkpoint, Hash, SignedCheckpoint};
+use ledger::{Checkpoint, Hash, SignedCheckpoint, TrustPolicy};
 
 use super::key;
 
@@ -99,4 +99,14 @@ pub fn tile_path(data: &[u8]) {
         }
         None => assert!(!path.exists_at(u64::MAX), "{text} is beyond any tree"),
     }
+}
+
+/// A trust policy says the same when it is written again; with all its witnesses nothing is missing, and with none of them something,
+/// unless it needs nobody.
+pub fn trust(data: &[u8]) {
+    let Ok(policy) = TrustPolicy::parse(data) else { return };
+    assert_eq!(policy.to_string().parse().as_ref(), Ok(&policy));
+    let all = policy.witnesses().iter().map(|witness| witness.name.as_str()).collect();
+    assert!(policy.shortfalls(&all).is_empty(), "all cosigned, and something is missing");
+    assert_eq!(policy.shortfalls(&std::collections::BTreeSet::new()).is_empty(), policy.quorum().is_none());
 }

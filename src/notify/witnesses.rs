@@ -239,12 +239,17 @@ impl Worker {
                 .into_iter()
                 .map(|(name, witness)| {
                     let (target, name) = (&target, name.clone());
-                    (name, scope.spawn(move || ask(&witness.client, &witness.key, witness.held, target, reader)))
+                    let asking = std::thread::Builder::new()
+                        .name(format!("witness-{name}"))
+                        .spawn_scoped(scope, move || ask(&witness.client, &witness.key, witness.held, target, reader));
+                    (name, asking)
                 })
                 .collect();
-            let failed =
-                |_panic| Asked::Failed { reason: "the request ended unexpectedly".to_owned(), retry_after: None };
-            asking.into_iter().map(|(name, asked)| (name, asked.join().unwrap_or_else(failed))).collect()
+            let asked = |asking: std::io::Result<std::thread::ScopedJoinHandle<'_, Asked>>| match asking {
+                Ok(asking) => asking.join().unwrap_or_else(|_panic| not_asked("the request ended unexpectedly")),
+                Err(error) => not_asked(&format!("no thread: {error}")),
+            };
+            asking.into_iter().map(|(name, asking)| (name, asked(asking))).collect()
         });
         for (name, asked) in asked {
             self.take(&name, asked, reader);
@@ -336,6 +341,10 @@ impl Worker {
         });
         self.witnessed.put(rows, cosigned);
     }
+}
+
+fn not_asked(reason: &str) -> Asked {
+    Asked::Failed { reason: reason.to_owned(), retry_after: None }
 }
 
 impl Witness {

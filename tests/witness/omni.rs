@@ -62,6 +62,11 @@ impl Omni {
         self.process.take().unwrap().kill9();
     }
 
+    /// The prefix that checkpoints are submitted under.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Its table in a policy, with this key.
     pub(crate) fn table(&self, vkey: &str) -> String {
         format!("[trust.witnesses.{}]\nvkey = {vkey:?}\nurl = \"http://127.0.0.1:{}\"\n", self.name, self.port)

@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     checkpoint::Checkpoint,
@@ -126,4 +128,78 @@ fn bad_lines_are_named() {
 /// A chain of groups: each is the member of the next.
 fn member(n: usize) -> String {
     n.checked_sub(1).map_or_else(|| "w1".to_owned(), |before| format!("g{before}"))
+}
+
+/// Whether a name has witnessed, from the quorum down: another way than that of the code.
+fn witnessed(policy: &TrustPolicy, name: &str, cosigned: &BTreeSet<&str>) -> bool {
+    let Some(group) = policy.groups().iter().find(|group| group.name == name) else { return cosigned.contains(name) };
+    let found = group.members.iter().filter(|member| witnessed(policy, member, cosigned)).count();
+    match group.threshold {
+        Threshold::Any => found > 0,
+        Threshold::All => found == group.members.len(),
+        Threshold::Count(count) => found >= count,
+    }
+}
+
+/// Any policy of six witnesses: each choice takes some of the names that are in no group yet and makes a group of them.
+fn any_policy() -> impl Strategy<Value = TrustPolicy> {
+    proptest::collection::vec((any::<u8>(), 0_u8..4, any::<u8>()), 0..5).prop_map(|choices| {
+        let mut policy = TrustPolicy::default();
+        (1..=6).for_each(|seed| policy.add_witness(&format!("w{seed}"), witness_key(seed), None).unwrap());
+        let mut free: Vec<String> = (1..=6).map(|seed| format!("w{seed}")).collect();
+        for (index, (mask, kind, count)) in choices.into_iter().enumerate() {
+            let (members, rest): (Vec<_>, Vec<_>) =
+                free.into_iter().enumerate().partition(|(at, _)| mask >> (at % 8) & 1 == 1);
+            free = rest.into_iter().map(|(_, name)| name).collect();
+            let members: Vec<&str> = members.iter().map(|(_, name)| name.as_str()).collect();
+            if members.is_empty() {
+                continue;
+            }
+            let threshold = match kind {
+                0 => Threshold::Any,
+                1 => Threshold::All,
+                _ => Threshold::Count(usize::from(count) % members.len() + 1),
+            };
+            policy.add_group(&format!("g{index}"), threshold, &members).unwrap();
+            free.push(format!("g{index}"));
+        }
+        policy.set_quorum(free.last().map_or(NO_QUORUM, String::as_str)).unwrap();
+        policy
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_policy_is_weighed_as_its_groups_say_and_reads_back(policy in any_policy()) {
+        prop_assert_eq!(policy.to_string().parse::<TrustPolicy>(), Ok(policy.clone()));
+        let names: Vec<String> = (1..=6).map(|seed| format!("w{seed}")).collect();
+        for mask in 0_u32..64 {
+            let cosigned: BTreeSet<&str> =
+                names.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1).map(|(_, name)| name.as_str()).collect();
+            let expected = policy.quorum().is_none_or(|quorum| witnessed(&policy, quorum, &cosigned));
+            prop_assert_eq!(policy.shortfalls(&cosigned).is_empty(), expected, "{}{:?}", policy, cosigned);
+        }
+    }
+
+    /// Lines of the right words in any order: read or refused with the line's number, and never anything else.
+    #[test]
+    fn words_in_any_order_are_read_or_refused(
+        words in proptest::collection::vec(
+            prop::sample::select(vec![
+                "log", "witness", "group", "quorum", "none", "any", "all", "1", "2", "w1", "w2", "g", "#", "\n", "\n", "\n", "VKEY", "LOG",
+            ]),
+            0..40,
+        ),
+    ) {
+        let text = words.join(" ").replace("VKEY", &witness_key(1).to_string()).replace("LOG", &log_key().to_string());
+        match text.parse::<TrustPolicy>() {
+            Ok(policy) => prop_assert_eq!(policy.to_string().parse::<TrustPolicy>(), Ok(policy)),
+            Err(TrustError::Line { line, .. } | TrustError::Item { line, .. }) => {
+                prop_assert!((1..=text.split('\n').count()).contains(&line));
+            }
+            Err(error) => prop_assert_eq!(error, TrustError::NoQuorum),
+        }
+    }
 }
