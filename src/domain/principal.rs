@@ -99,6 +99,14 @@ pub struct Principal {
     pub position: u64,
 }
 
+impl Principal {
+    /// Whether they are an admin who can always be authenticated: by a token that does not expire, or by an identity.
+    pub fn is_lasting_admin(&self) -> bool {
+        let is_lasting = self.tokens.values().any(|token| token.expires.is_none()) || !self.identities.is_empty();
+        is_lasting && self.roles.contains(&Role::Admin)
+    }
+}
+
 /// A provider that is trusted to say who somebody is, and within limits what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issuer {

@@ -12,7 +12,7 @@ use super::time::Time;
 /// Version of the entry format that this binary writes.
 pub const FORMAT: u32 = 1;
 /// Version of the rules that verdicts follow. A ledger keeps the one it was begun with.
-pub const RULES_VERSION: u32 = 4;
+pub const RULES_VERSION: u32 = 5;
 /// The first rules version that meters spend under waivers: cuts say spend, exhaustion and warnings.
 pub const RULES_METERED: u32 = 2;
 /// The first rules version that measures incidents: the figures that one found, and what it cost.
@@ -26,6 +26,8 @@ pub const RULES_TWO_PEOPLE: u32 = 3;
 
 /// The first rules version that knows rollbacks under way: claims, steps, and the gate that they close.
 pub const RULES_ROLLBACKS: u32 = 4;
+/// The first rules version in which an admin keeps a way in that lasts, whatever is asked, and no token comes back by enrolment.
+pub const RULES_PEOPLE: u32 = 5;
 
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

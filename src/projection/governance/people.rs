@@ -6,8 +6,9 @@
 use super::Governance;
 use super::decide::refuse;
 use crate::domain::command::{IssuerTrust, PrincipalEnroll, TokenIssue, TokenRevoke};
-use crate::domain::principal::{Principal, Role, is_under};
+use crate::domain::principal::{Principals, Role, is_under};
 use crate::domain::refusal::Refusal;
+use crate::domain::settings::RULES_PEOPLE;
 use crate::domain::time::Time;
 
 /// The longest label, alias or name of a provider or of somebody there.
@@ -16,7 +17,7 @@ const NAME_CHARS_MAX: usize = 512;
 impl Governance {
     pub(super) fn decide_enroll(&self, time: Time, enroll: &PrincipalEnroll) -> Result<(), Refusal> {
         if enroll.identity.is_none() || !enroll.token_sha256.is_empty() {
-            check_sha256(&enroll.token_sha256)?;
+            self.check_token(&enroll.token_sha256)?;
         }
         if enroll.name.is_empty() || enroll.roles.is_empty() {
             return Err(refuse(if enroll.name.is_empty() { "name" } else { "roles" }, "it is empty"));
@@ -39,8 +40,49 @@ impl Governance {
             Some((name, principal)) if name != enroll.name => {
                 Err(refuse("token_sha256", "another principal holds this token").by(principal.position))
             }
-            _ => Ok(()),
+            _ => self.check_enrolled_again(enroll),
         }
+    }
+
+    /// An enrolment replaces roles and may give a token that is there already another expiry.
+    fn check_enrolled_again(&self, enroll: &PrincipalEnroll) -> Result<(), Refusal> {
+        if self.rules_version() < RULES_PEOPLE {
+            return Ok(());
+        }
+        self.check_not_revoked(&enroll.token_sha256)?;
+        let field = if enroll.roles.contains(&Role::Admin) { "token_expires" } else { "roles" };
+        self.check_way_in(&enroll.name, field, |after| after.enroll(enroll, self.size))
+    }
+
+    /// A hash as tokens are looked up by. Older rules let capitals pass, under which nobody could ever come in.
+    fn check_token(&self, sha256: &str) -> Result<(), Refusal> {
+        let capitals = self.rules_version() < RULES_PEOPLE;
+        let is_digit = |byte: u8| byte.is_ascii_hexdigit() && (capitals || !byte.is_ascii_uppercase());
+        if sha256.len() == 64 && sha256.bytes().all(is_digit) {
+            return Ok(());
+        }
+        Err(refuse("token_sha256", format!("{sha256:?} is no SHA-256 in hex")))
+    }
+
+    fn check_not_revoked(&self, token_sha256: &str) -> Result<(), Refusal> {
+        match self.principals.token_revoked_at(token_sha256) {
+            Some(position) => Err(refuse("token_sha256", "this token was revoked").by(position)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what takes the last way in that lasts from the admins. `name` is whom the change is about: only what somebody
+    /// has can be taken from them.
+    fn check_way_in(&self, name: &str, field: &str, change: impl FnOnce(&mut Principals)) -> Result<(), Refusal> {
+        if !self.principals.get(name).is_some_and(|found| found.is_lasting_admin()) {
+            return Ok(());
+        }
+        let mut after = self.principals.clone();
+        change(&mut after);
+        if after.iter().any(|(_, found)| found.is_lasting_admin()) {
+            return Ok(());
+        }
+        Err(refuse(field, "no admin would have a token left that does not expire"))
     }
 
     pub(super) fn decide_revoke(&self, name: &str) -> Result<(), Refusal> {
@@ -56,11 +98,16 @@ impl Governance {
         if principal.roles.contains(&Role::Admin) && !other_admin {
             return Err(refuse("name", "it is the last admin"));
         }
-        Ok(())
+        if self.rules_version() < RULES_PEOPLE {
+            return Ok(());
+        }
+        self.check_way_in(name, "name", |after| {
+            after.revoke(name, self.size);
+        })
     }
 
     pub(super) fn decide_token_issue(&self, time: Time, issue: &TokenIssue) -> Result<(), Refusal> {
-        check_sha256(&issue.token_sha256)?;
+        self.check_token(&issue.token_sha256)?;
         check_expiry("expires", issue.expires, time)?;
         if self.principals.get(&issue.name).is_none() {
             return Err(refuse("name", format!("there is no principal {:?}", issue.name)));
@@ -68,30 +115,15 @@ impl Governance {
         if let Some((_, holder)) = self.principals.by_token_sha256(&issue.token_sha256) {
             return Err(refuse("token_sha256", "this token was issued before").by(holder.position));
         }
-        match self.principals.token_revoked_at(&issue.token_sha256) {
-            Some(position) => Err(refuse("token_sha256", "this token was revoked").by(position)),
-            None => Ok(()),
-        }
+        self.check_not_revoked(&issue.token_sha256)
     }
 
     pub(super) fn decide_token_revoke(&self, revoke: &TokenRevoke) -> Result<(), Refusal> {
         let principal = self.principals.get(&revoke.name);
-        let Some(principal) = principal.filter(|found| found.tokens.contains_key(&revoke.token_sha256)) else {
+        if !principal.is_some_and(|found| found.tokens.contains_key(&revoke.token_sha256)) {
             return Err(refuse("token_sha256", format!("{:?} has no such token", revoke.name)));
-        };
-        // One that expires is no way in that lasts.
-        let ways_in = |found: &Principal| {
-            let lasting = |(sha256, token): (&String, &crate::domain::principal::Token)| {
-                token.expires.is_none() && *sha256 != revoke.token_sha256
-            };
-            found.roles.contains(&Role::Admin) && (found.tokens.iter().any(lasting) || !found.identities.is_empty())
-        };
-        let is_lasting = principal.tokens[&revoke.token_sha256].expires.is_none();
-        let is_admin = principal.roles.contains(&Role::Admin);
-        if is_admin && is_lasting && !self.principals.iter().any(|(_, found)| ways_in(found)) {
-            return Err(refuse("token_sha256", "no admin would have a token left that does not expire"));
         }
-        Ok(())
+        self.check_way_in(&revoke.name, "token_sha256", |after| after.revoke_token(revoke, self.size))
     }
 
     pub(super) fn decide_trust(&self, trust: &IssuerTrust) -> Result<(), Refusal> {
@@ -118,13 +150,6 @@ impl Governance {
             None => Ok(()),
         }
     }
-}
-
-fn check_sha256(text: &str) -> Result<(), Refusal> {
-    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(());
-    }
-    Err(refuse("token_sha256", format!("{text:?} is no SHA-256 in hex")))
 }
 
 fn check_expiry(field: &str, expires: Option<Time>, time: Time) -> Result<(), Refusal> {

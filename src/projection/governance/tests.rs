@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 mod govern;
+mod people;
 
 use super::*;
 use crate::domain::command::{Command, NOT_AFTER_SECONDS, PrincipalLimit, WaiverDecision, WaiverScope, command_id};
@@ -20,11 +21,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::by(RULES_VERSION)
+    }
+
+    /// A ledger that was begun with this rules version.
+    fn by(rules_version: u32) -> Self {
         let key = ledger::key::LedgerKey::generate([1; 32]);
         let settings = Settings {
             ledger: "governance".into(),
             format: FORMAT,
-            rules_version: RULES_VERSION,
+            rules_version,
             created: Time::default(),
             source: SourceSettings::Embedded,
             entry_bytes_max: ledger::ENTRY_BYTES_MAX,
