@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "capacity/published.rs"]
+mod published;
 #[path = "capacity/server.rs"]
 mod server;
 #[path = "capacity/service.rs"]
@@ -18,7 +20,7 @@ use std::process::Command;
 use govledger::domain::leaf::Header;
 use govledger::domain::time::Time;
 use govledger::ingest::triton::{ScrapeConfig, scrape};
-use govledger::sequencer::{MetricsChunk, Submission};
+use govledger::sequencer::Submission;
 use serde_json::Value;
 
 use server::{Page, Triton, page, with_used};
@@ -49,15 +51,7 @@ impl Stage {
     }
 
     fn request(&self, fields: &str) {
-        let mut chunk = MetricsChunk::default();
-        let body = format!(r#"{{"model":"qwen3-32b","engine_hash":"{ENGINE}",{fields}}}"#);
-        self.node
-            .handle
-            .prepare()
-            .push(&mut chunk, Header::at(self.node.clock.now()), body.as_bytes())
-            .unwrap()
-            .unwrap();
-        block_on(self.node.handle.append_metrics(0, chunk)).unwrap();
+        self.node.request(&format!(r#"{{"model":"qwen3-32b","engine_hash":"{ENGINE}",{fields}}}"#));
     }
 
     fn start() -> Time {

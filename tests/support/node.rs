@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use govledger::clock::Clock;
+use govledger::domain::leaf::Header;
 use govledger::domain::metric::TimeFields;
 use govledger::domain::settings::SourceSettings;
 use govledger::domain::time::Time;
 use govledger::ingest::file::{FileSource, IngestError, Report, ingest_recorded};
 use govledger::projection::answers::Asked;
-use govledger::sequencer::{Core, DataDir, Handle, InitOptions, Options, Running, start};
+use govledger::sequencer::{Core, DataDir, Handle, InitOptions, MetricsChunk, Options, Running, start};
 
 /// The clock of a node that a test starts: well after every recorded time.
 pub(crate) const NOW: &str = "2026-11-01T00:00:00Z";
@@ -69,6 +70,13 @@ impl Node {
             .map(|path| FileSource { name: path.display().to_string(), path: path.to_path_buf() })
             .collect();
         block_on(ingest_recorded(&self.handle, files, None, &|_, _| {}))
+    }
+
+    /// One record of `metrics-0`, now by the node's clock.
+    pub(crate) fn request(&self, body: &str) {
+        let mut chunk = MetricsChunk::default();
+        self.handle.prepare().push(&mut chunk, Header::at(self.clock.now()), body.as_bytes()).unwrap().unwrap();
+        block_on(self.handle.append_metrics(0, chunk)).unwrap();
     }
 
     /// The answer's JSON, and whether it says no.
