@@ -105,6 +105,24 @@ pub struct RollbackAbandon {
     pub reason: String,
 }
 
+#[cfg(test)]
+impl RollbackClaim {
+    /// One as tests need it.
+    pub(crate) fn of(stack: &str, to: &str, rehearsal: bool) -> Self {
+        Self {
+            stack: stack.into(),
+            to: to.into(),
+            backup_id: "b".into(),
+            reason: "slow".into(),
+            incident: None,
+            rehearsal,
+            host: "h".into(),
+            process: "p".into(),
+            takes_over: None,
+        }
+    }
+}
+
 impl Stage {
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {

@@ -307,17 +307,7 @@ mod tests {
     const STACK: &str = "s";
 
     fn claim(to: &str, takes_over: Option<u64>, rehearsal: bool) -> RollbackClaim {
-        RollbackClaim {
-            stack: STACK.into(),
-            to: to.into(),
-            backup_id: "b".into(),
-            reason: "slow".into(),
-            incident: None,
-            rehearsal,
-            host: "h".into(),
-            process: "p".into(),
-            takes_over,
-        }
+        RollbackClaim { takes_over, ..RollbackClaim::of(STACK, to, rehearsal) }
     }
 
     /// A stack with two engines, and rollbacks as commands do them.

@@ -2,12 +2,11 @@
 
 use govledger::clock::Clock;
 use govledger::domain::command::{MaintenanceEnd, MaintenanceWindow, Request};
-use govledger::domain::leaf::Header;
 use govledger::domain::principal::Role;
 use govledger::domain::time::Time;
 use govledger::notify::{AlertmanagerConfig, Notifier, NotifyConfig};
 use govledger::projection::governance::Verdict;
-use govledger::sequencer::{CommandOutcome, MetricsChunk};
+use govledger::sequencer::CommandOutcome;
 use serde_json::Value;
 
 use crate::receiver::Receiver;
@@ -30,15 +29,8 @@ struct Stage {
 
 impl Stage {
     fn request(&self, model: &str) {
-        let mut chunk = MetricsChunk::default();
         let body = format!(r#"{{"model":"{model}","engine_hash":"{model}","duration_ms":100,"cost_usd":0.5}}"#);
-        self.node
-            .handle
-            .prepare()
-            .push(&mut chunk, Header::at(self.node.clock.now()), body.as_bytes())
-            .unwrap()
-            .unwrap();
-        block_on(self.node.handle.append_metrics(0, chunk)).unwrap();
+        self.node.request(&body);
     }
 
     /// Cuts up to `to`; each brings a request of `stays`.

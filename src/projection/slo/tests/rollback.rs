@@ -19,17 +19,7 @@ impl Bench {
     /// Claims a rollback to `to`, and lets the server be touched; the attempt.
     fn reload_begun(&mut self, to: &str, rehearsal: bool) -> u64 {
         let attempt = self.position;
-        self.rollback(RollbackWork::Claim(RollbackClaim {
-            stack: "s".into(),
-            to: to.into(),
-            backup_id: "b".into(),
-            reason: "slow".into(),
-            incident: None,
-            rehearsal,
-            host: "h".into(),
-            process: "1".into(),
-            takes_over: None,
-        }));
+        self.rollback(RollbackWork::Claim(RollbackClaim::of("s", to, rehearsal)));
         self.step(attempt, Stage::Reload, StageState::Begun);
         attempt
     }
