@@ -26,7 +26,8 @@ pub const RULES_TWO_PEOPLE: u32 = 3;
 
 /// The first rules version that knows rollbacks under way: claims, steps, and the gate that they close.
 pub const RULES_ROLLBACKS: u32 = 4;
-/// The first rules version in which an admin keeps a way in that lasts, whatever is asked, and no token comes back by enrolment.
+/// The first rules version in which an admin keeps a way in that lasts, whatever is asked, and neither a token
+/// comes back by enrolment nor somebody under another alias; and who asked for a waiver is known by more than a name.
 pub const RULES_PEOPLE: u32 = 5;
 
 /// The first entry of the governance ledger.

@@ -8,9 +8,10 @@
 mod decide;
 mod people;
 mod reports;
+mod second;
 mod signatures;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,7 +27,7 @@ use super::policies::Policies;
 use super::stacks::Stacks;
 use super::timeline::Timeline;
 use super::waivers::Waivers;
-use crate::domain::authentication::Authentication;
+use crate::domain::authentication::{Authentication, Identity};
 use crate::domain::command::{Command, PrincipalEnroll, Request};
 use crate::domain::cut::Cut;
 use crate::domain::event::{About, Event, FileRegistered, WaiverExhausted, WaiverExpiring};
@@ -137,6 +138,9 @@ pub struct Governance {
     pub commands: BTreeMap<String, CommandRecord>,
     /// How whoever decided about a waiver was known, by the position of the decision.
     pub authentications: BTreeMap<u64, Authentication>,
+    /// As whom providers knew those who asked for waivers, by the position of the request.
+    #[serde(default)]
+    requesters: BTreeMap<u64, BTreeSet<Identity>>,
     /// Holes of sources that an operator accepted: ledger name to ranges with the confirming position.
     pub holes: BTreeMap<String, Vec<(u64, u64, u64)>>,
     /// Refused entries.
@@ -366,6 +370,7 @@ impl Governance {
     fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
         self.waivers.apply(position, time, &command.principal, &command.request);
         self.incidents.apply(position, time, &command.principal, &command.request, &self.timeline);
+        self.keep_requester(position, command);
         self.maintenance.apply(position, time, &command.principal, &command.request);
         self.keys.apply(position, &command.principal, &command.request);
         if let Some(policy) = self.policies.apply(position, time, &command.principal, &command.request) {

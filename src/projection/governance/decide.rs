@@ -112,6 +112,7 @@ impl Governance {
         }
         let decider = Decider { principal: &command.principal, limit: self.limit_of(&command.principal) };
         self.waivers.decide(decider, time, &command.request)?;
+        self.check_not_requester(command)?;
         self.decide_limit(&command.request)?;
         self.incidents.decide(time, self.policy.require_incident_report, &command.request)?;
         let in_force = InForce { policy: &self.policy, position: self.policy_position };

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::authentication::Identity;
-use crate::domain::command::{PrincipalRevoke, TokenIssue, TokenRevoke};
+use crate::domain::authentication::{Authentication, OidcAuthentication, OidcMethod};
+use crate::domain::command::{IssuerTrust, PrincipalRevoke, TokenIssue, TokenRevoke};
 
 const NAMES: [&str; 3] = ["root", "ada", "bob"];
 const SECRETS: [&str; 5] = ["t", "one", "two", "three", "four"];
@@ -165,5 +166,92 @@ fn a_revoked_token_is_not_enrolled_again_and_one_in_capitals_never() {
         };
         let verdict = bench.ask("root", Role::Admin, "c", Request::TokenIssue(capitals));
         assert_eq!(field(&verdict), refused.then_some("token_sha256"), "version {rules_version}");
+    }
+}
+
+const ISSUER: &str = "https://id";
+
+fn shown(subject: &str) -> Authentication {
+    Authentication::Oidc(Box::new(OidcAuthentication {
+        method: OidcMethod::Oidc,
+        issuer: ISSUER.into(),
+        subject: subject.into(),
+        auth_time: None,
+        acr: None,
+        amr: Vec::new(),
+    }))
+}
+
+/// A command by somebody who was known like this.
+fn ask_as(bench: &mut Bench, name: &str, role: Role, by: &Authentication, key: &str, request: Request) -> Verdict {
+    let command = Command { authenticated_by: by.clone(), ..bench.command(name, role, key, request) };
+    let body = bench.sealed(&Bench::event_of(&command));
+    bench.put(&body)
+}
+
+fn linked(name: &str, subject: &str) -> Request {
+    let identity = Some(Identity { issuer: ISSUER.into(), subject: subject.into() });
+    let roles = [Role::Finance].into();
+    Request::PrincipalEnroll(PrincipalEnroll { identity, roles, ..enroll(name, false, name, None, false) })
+}
+
+fn trusted(alias: &str) -> Request {
+    let roles = [Role::Reader, Role::Oncall, Role::Finance].into();
+    Request::IssuerTrust(IssuerTrust { issuer: ISSUER.into(), alias: alias.into(), roles })
+}
+
+/// A ledger in which `c-1` of a provider asked for a waiver as `corp:c-1`; the waiver's position.
+fn asked_by_somebody_of_a_provider(rules_version: u32) -> (Bench, u64) {
+    let mut bench = people_bench(rules_version);
+    assert_eq!(bench.ask("root", Role::Admin, "trust", trusted("corp")), Verdict::Admitted);
+    let request = Request::WaiverRequest(scope(9_000));
+    assert_eq!(ask_as(&mut bench, "corp:c-1", Role::Oncall, &shown("c-1"), "w", request), Verdict::Admitted);
+    let position = bench.state.size - 1;
+    (bench, position)
+}
+
+#[test]
+fn who_asked_for_a_waiver_does_not_approve_it_under_a_name_that_was_linked_since() {
+    for (rules_version, refused) in [(RULES_VERSION, true), (4, false)] {
+        for by in [shown("c-1"), Authentication::token()] {
+            let (mut bench, asked) = asked_by_somebody_of_a_provider(rules_version);
+            assert_eq!(bench.ask("root", Role::Admin, "link", linked("cleo", "c-1")), Verdict::Admitted);
+            assert_eq!(bench.limit("cleo", 1_000), Verdict::Admitted);
+            let approve = approve(&format!("waiver-{asked}"), &scope(9_000));
+            let verdict = ask_as(&mut bench, "cleo", Role::Finance, &by, "a", approve.clone());
+            assert_eq!(field(&verdict), refused.then_some("principal"), "version {rules_version}, {by}: {verdict:?}");
+            if refused {
+                assert_eq!(self::refused(&verdict), (Code::CommandRefused, Some(asked)));
+                assert_eq!(bench.ask("fin", Role::Finance, "other", approve), Verdict::Admitted);
+            }
+        }
+    }
+}
+
+#[test]
+fn nor_under_another_alias_or_after_being_removed_and_enrolled_under_another_name() {
+    for (rules_version, refused) in [(RULES_VERSION, true), (4, false)] {
+        let (mut bench, asked) = asked_by_somebody_of_a_provider(rules_version);
+        assert_eq!(bench.ask("root", Role::Admin, "alias", trusted("acme")), Verdict::Admitted);
+        assert_eq!(bench.limit("acme:c-1", 1_000), Verdict::Admitted);
+        let approval = approve(&format!("waiver-{asked}"), &scope(9_000));
+        let verdict = ask_as(&mut bench, "acme:c-1", Role::Finance, &shown("c-1"), "a", approval);
+        assert_eq!(field(&verdict), refused.then_some("principal"), "version {rules_version}: {verdict:?}");
+
+        // By a token, as a principal whose identity is known.
+        let mut bench = people_bench(rules_version);
+        for (key, request) in [
+            ("one", linked("cleo", "c-1")),
+            ("ask", Request::WaiverRequest(scope(9_000))),
+            ("out", Request::PrincipalRevoke(PrincipalRevoke { name: "cleo".into() })),
+            ("two", linked("cleopatra", "c-1")),
+        ] {
+            let (who, role) = if key == "ask" { ("cleo", Role::Finance) } else { ("root", Role::Admin) };
+            assert_eq!(bench.ask(who, role, key, request), Verdict::Admitted, "{key}");
+        }
+        assert_eq!(bench.limit("cleopatra", 1_000), Verdict::Admitted);
+        let asked = bench.state.waivers.oldest_first()[0].0.to_owned();
+        let verdict = bench.ask("cleopatra", Role::Finance, "a", approve(&asked, &scope(9_000)));
+        assert_eq!(field(&verdict), refused.then_some("principal"), "version {rules_version}: {verdict:?}");
     }
 }
