@@ -25,6 +25,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use super::settings::RULES_VERSION;
 use check::{check_resolved, check_rules, check_signatures};
 
 /// The longest window, since the engine keeps fifteen minutes of buckets.
@@ -296,10 +297,15 @@ impl Policy {
 
     /// Checks every field; the first at fault is named.
     pub fn validate(&self) -> Result<(), PolicyError> {
+        self.validate_by(RULES_VERSION)
+    }
+
+    /// The same by the rules of a ledger, of which an older one may hold what is refused today.
+    pub fn validate_by(&self, rules_version: u32) -> Result<(), PolicyError> {
         if self.stacks.len() > STACKS_MAX {
             return Err(field_error("stacks", self.stacks.len(), "at most 10000 overrides"));
         }
-        check_signatures(&self.required_signatures)?;
+        check_signatures(&self.required_signatures, rules_version)?;
         self.trust.check()?;
         check_rules("rules", &self.rules)?;
         check_resolved("", &self.for_stack(""))?;

@@ -17,7 +17,7 @@ use super::leaf::Leaf;
 use super::refusal::{Code, Refusal, quoted};
 use super::time::Time;
 
-pub use payload::{SayingKind, saying_type};
+pub use payload::{SayingKind, is_saying, saying_type};
 
 /// What makes an event itself: SHA-256 over (source, id), or over the line of a legacy event.
 pub type Identity = [u8; 32];

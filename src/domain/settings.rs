@@ -30,6 +30,12 @@ pub const RULES_ROLLBACKS: u32 = 4;
 /// comes back by enrolment nor somebody under another alias; and who asked for a waiver is known by more than a name.
 pub const RULES_PEOPLE: u32 = 5;
 
+/// The first rules version in which a policy demands no author's signature of what the service says itself.
+pub const RULES_SIGNABLE: u32 = 5;
+
+/// The first rules version that flags a rollback's completion by an attempt which had ended otherwise.
+pub const RULES_ENDINGS: u32 = 5;
+
 /// The first entry of the governance ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -53,6 +53,8 @@ pub struct InForce<'a> {
     pub policy: &'a Policy,
     /// The entry that put it in force; none for the defaults.
     pub position: Option<u64>,
+    /// The rules version of the ledger.
+    pub rules_version: u32,
 }
 
 /// All proposals, by id.
@@ -87,7 +89,7 @@ impl Policies {
         if self.by_id.values().filter(|known| known.status == ProposalStatus::Proposed).count() >= WAITING_MAX {
             return Err(refuse("policy", format!("{WAITING_MAX} proposals wait for a decision")));
         }
-        proposal.policy.validate().map_err(|error| refuse("policy", error.to_string()))?;
+        proposal.policy.validate_by(in_force.rules_version).map_err(|error| refuse("policy", error.to_string()))?;
         fresh(in_force, &proposal.replaces_sha256)?;
         let (found, present) = (proposal.policy.revision, in_force.policy.revision);
         if found <= present {

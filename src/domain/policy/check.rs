@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
+use super::super::report::is_saying;
+use super::super::settings::RULES_SIGNABLE;
 use super::{
     Amount, Measure, PolicyError, Rule, RuleOverride, StackPolicy, WIDEN_STEP_SECONDS, WINDOW_SECONDS_MAX, field_error,
 };
@@ -21,7 +23,7 @@ const COST_DECIMALS_MAX: u32 = 18;
 const SIGNATURES_MAX: usize = 100;
 
 /// Types whose signature may be demanded: those that somebody reports, and not those that the service says itself.
-pub(super) fn check_signatures(types: &BTreeSet<String>) -> Result<(), PolicyError> {
+pub(super) fn check_signatures(types: &BTreeSet<String>, rules_version: u32) -> Result<(), PolicyError> {
     if types.len() > SIGNATURES_MAX {
         return Err(field_error("required_signatures", types.len(), "at most 100 event types"));
     }
@@ -29,8 +31,19 @@ pub(super) fn check_signatures(types: &BTreeSet<String>) -> Result<(), PolicyErr
         |name: &&String| name.is_empty() || name.starts_with("ledger_") || crate::domain::command::is_command(name);
     match types.iter().find(is_own) {
         Some(name) => Err(field_error("required_signatures", format!("{name:?}"), "an event type that authors report")),
-        None => Ok(()),
+        None => check_sayings(types, rules_version),
     }
+}
+
+/// What the service says is under its node's key: were an author's demanded, none of it would ever count. Policies that older
+/// ledgers admitted stay admitted.
+fn check_sayings(types: &BTreeSet<String>, rules_version: u32) -> Result<(), PolicyError> {
+    let said = types.iter().filter(|_| rules_version >= RULES_SIGNABLE).find(|name| is_saying(name));
+    said.map_or(Ok(()), |name| {
+        let allowed =
+            "an event type that authors report, and not one that the service says itself under its node's key";
+        Err(field_error("required_signatures", format!("{name:?}"), allowed))
+    })
 }
 
 /// What can only be seen in the override itself: a threshold on a rule that has none.

@@ -47,3 +47,20 @@ fn names_are_the_serialized_ones() {
         assert_eq!(rule.as_str().parse::<Rule>().unwrap(), rule);
     }
 }
+
+#[test]
+fn no_signature_is_demanded_of_what_the_service_says_itself() {
+    let demanding = |name: &str| Policy { required_signatures: [name.to_owned()].into(), ..Policy::default() };
+    for said in ["llm_observability_alert", "llm_engine_proven", "llm_waiver_spend", "llm_incident_impact"] {
+        let fault = demanding(said).validate().unwrap_err().to_string();
+        assert!(fault.contains("required_signatures") && fault.contains(said), "{fault}");
+        // A policy that an older ledger admitted stays admitted.
+        demanding(said).validate_by(4).unwrap();
+    }
+    for own in ["ledger_cut", "llm_waiver_approved"] {
+        demanding(own).validate_by(4).unwrap_err();
+    }
+    for reported in ["llm_engine_published", "llm_backup_recorded", "waiver_granted", "house_event"] {
+        demanding(reported).validate().unwrap();
+    }
+}

@@ -59,6 +59,28 @@ pub enum SayingKind {
     IncidentImpact,
 }
 
+impl SayingKind {
+    /// Every kind.
+    const ALL: [Self; 11] = [
+        Self::Cut,
+        Self::Alert,
+        Self::EngineProven,
+        Self::PolicyRevised,
+        Self::FileRegistered,
+        Self::WaiverExpired,
+        Self::WaiverSpend,
+        Self::WaiverExhausted,
+        Self::WaiverExpiring,
+        Self::IncidentSnapshot,
+        Self::IncidentImpact,
+    ];
+}
+
+/// Whether the service says events of this type itself.
+pub fn is_saying(event_type: &str) -> bool {
+    SayingKind::ALL.into_iter().any(|kind| saying_type(kind) == event_type)
+}
+
 /// The event type of a saying.
 pub const fn saying_type(kind: SayingKind) -> &'static str {
     match kind {

@@ -115,7 +115,8 @@ impl Governance {
         self.check_not_requester(command)?;
         self.decide_limit(&command.request)?;
         self.incidents.decide(time, self.policy.require_incident_report, &command.request)?;
-        let in_force = InForce { policy: &self.policy, position: self.policy_position };
+        let in_force =
+            InForce { policy: &self.policy, position: self.policy_position, rules_version: self.rules_version() };
         self.policies.decide(&command.principal, in_force, &command.request)?;
         self.maintenance.decide(time, &command.request)?;
         self.keys.decide(&command.principal, &self.genesis, &command.request)?;

@@ -351,3 +351,18 @@ fn a_nodes_key_is_rotated_by_itself_alone() {
     });
     assert_eq!(field(&bench.ask("ada", Role::Admin, "4", back)), "new");
 }
+
+#[test]
+fn a_policy_that_would_silence_the_service_is_not_put_forward() {
+    for (rules_version, refused) in [(RULES_VERSION, true), (4, false)] {
+        let mut bench = Bench::by(rules_version);
+        let types = ["llm_observability_alert".to_owned()].into();
+        let request = propose(&bench, &Policy { revision: 1, required_signatures: types, ..Policy::default() });
+        let verdict = bench.ask("root", Role::Admin, "p", request);
+        assert_eq!(verdict != Verdict::Admitted, refused, "version {rules_version}: {verdict:?}");
+        if refused {
+            assert_eq!(field(&verdict), "policy");
+            assert!(format!("{verdict:?}").contains("llm_observability_alert"), "{verdict:?}");
+        }
+    }
+}
