@@ -17,13 +17,16 @@ use super::ApiState;
 use super::guard::Caller;
 use super::precondition;
 use super::problem::{Kind, Problem};
+use super::read::reader;
 use super::types::CommandReply;
 use super::write::not_yet;
 use crate::domain::command::{
     EngineAdopt, EngineJudgement, HoleConfirm, PrincipalLimit, Request, WaiverDecision, WaiverScope, command_id,
 };
-use crate::domain::event::Json as RawJson;
+use crate::domain::event::{Event, Json as RawJson};
+use crate::domain::leaf;
 use crate::domain::refusal::Refusal;
+use crate::domain::report;
 use crate::domain::rollback::RollbackWork;
 use crate::ingest::http;
 use crate::projection::governance::Verdict;
@@ -119,6 +122,18 @@ impl Order {
             }
             None => Ok(Json(CommandReply::applied(id, record.position)).into_response()),
         })
+    }
+
+    /// What was first asked under the same key, as its entry has it: what a request leaves to the moment is that of the first time.
+    pub(super) async fn first_request(&self) -> Result<Option<Request>, Problem> {
+        let position =
+            self.state.handle().shared().governance().commands.get(&self.command_id()).map(|record| record.position);
+        let Some(position) = position else { return Ok(None) };
+        let reader = reader(&self.state, "governance")?;
+        let entry = tokio::task::spawn_blocking(move || reader.entry(position)).await??;
+        let report = leaf::split(&entry).ok().and_then(|leaf| report::read(&leaf).ok());
+        let Some(Event::Command(command)) = report.map(|report| report.event) else { return Ok(None) };
+        Ok(Some(command.request))
     }
 
     fn command_id(&self) -> String {

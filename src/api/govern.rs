@@ -7,13 +7,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::ApiState;
-use super::commands::{Input, order, plain};
+use super::commands::{Input, Order, order, plain};
 use super::problem::{Kind, Problem};
 use crate::domain::command::{
     KeyConfirm, KeyEnroll, KeyRevoke, MaintenanceEnd, MaintenanceWindow, NodeEnroll, PolicyDecision, PolicyProposal,
     Request,
 };
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, PolicyChange};
 use crate::ingest::http;
 use crate::projection::what_if::DryRunAnswer;
 use crate::sequencer::{Handle, SequencerError};
@@ -64,23 +64,28 @@ pub(super) struct ConfirmBody {
     pub enrolled: u64,
 }
 
+/// What a proposal says of the policy in force: the next revision, its hash, and what the document changes in it.
+fn moment(order: &Order, policy: &Policy) -> (u64, String, Vec<PolicyChange>) {
+    let governance = order.state.handle().shared().governance();
+    let in_force = &governance.policy;
+    (in_force.revision + 1, in_force.sha256(), in_force.changes_to(policy))
+}
+
 /// `POST /v1/policy/proposals`.
 pub(crate) async fn propose(input: Input, body: Body) -> Result<Response, Problem> {
     let order = order(input, body).await?;
     let PolicyBody { mut policy, replaces_sha256, reason } = order.json()?;
-    let proposal = {
-        let governance = order.state.handle().shared().governance();
-        if policy.revision == 0 {
-            policy.revision = governance.policy.revision + 1;
-        }
-        let replaces_sha256 = replaces_sha256.unwrap_or_else(|| governance.policy.sha256());
-        PolicyProposal {
-            changes: governance.policy.changes_to(&policy),
-            policy: Box::new(policy),
-            replaces_sha256,
-            reason,
-        }
+    // A repeat under the same key is compared with the first, so what it leaves open is what was taken then.
+    let (revision, replaces, changes) = if let Some(Request::PolicyPropose(first)) = order.first_request().await? {
+        (first.policy.revision, first.replaces_sha256, first.changes)
+    } else {
+        moment(&order, &policy)
     };
+    if policy.revision == 0 {
+        policy.revision = revision;
+    }
+    let replaces_sha256 = replaces_sha256.unwrap_or(replaces);
+    let proposal = PolicyProposal { changes, policy: Box::new(policy), replaces_sha256, reason };
     order.give(Request::PolicyPropose(proposal)).await
 }
 

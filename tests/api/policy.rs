@@ -244,3 +244,28 @@ fn an_alert_in_a_maintenance_window_is_recorded_and_marked() {
     let timeline = day.app.read("/v1/stacks/s/timeline").expect(200).text();
     assert!(timeline.contains("load test") && timeline.contains("ended early"), "{timeline}");
 }
+
+#[test]
+fn a_proposal_repeated_under_its_key_is_the_first_one_whatever_is_in_force_since() {
+    let mut day = Day::new();
+    let admin = day.app.admin.clone();
+    let propose = |day: &Day, key: &str, cost: &str, reason: &str| {
+        let body = json!({ "policy": { "max_cost_usd": cost }, "reason": reason });
+        day.app.command(&admin, "/v1/policy/proposals", key, &body)
+    };
+    let first = propose(&day, "mine", "0.30", "r").expect(200).json();
+    let refused = propose(&day, "vain", "0.10", "r").expect(409).json();
+    day.change(&json!({ "max_cost_usd": "0.20" }));
+    assert_eq!(propose(&day, "mine", "0.30", "r").expect(200).json(), first);
+    let again = propose(&day, "vain", "0.10", "r").expect(409).json();
+    assert_eq!((&again["code"], &again["detail"]), (&refused["code"], &refused["detail"]), "{again:#}");
+    // Another document or reason under the key is another command.
+    for (cost, reason) in [("0.31", "r"), ("0.30", "other")] {
+        let problem = propose(&day, "mine", cost, reason).expect(409).json();
+        assert_eq!(
+            (&problem["refusal"]["code"], &problem["by_position"]),
+            (&Value::Null, &first["position"]),
+            "{problem:#}"
+        );
+    }
+}
