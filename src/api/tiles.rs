@@ -1,7 +1,8 @@
 //! The tlog-tiles of each ledger (C2SP): checkpoint, tiles and entry bundles, and beside them the verifier key and the
 //! checkpoint that witnesses cosigned.
 //!
-//! A tile of a given width never changes, so it may be cached for ever; the checkpoint must not be.
+//! A tile of a given width never changes, so it may be cached for ever, by others than the reader only where everybody may read;
+//! the checkpoint must not be.
 
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -14,7 +15,10 @@ use super::problem::{Kind, Problem};
 use super::read::reader;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// For caches that serve many, where everybody may read.
+const FOR_ALL: &str = "public, max-age=31536000, immutable";
+/// For the reader's own cache alone, where a token is needed: entries are in the tiles.
+const FOR_READER: &str = "private, max-age=31536000, immutable";
 
 /// `/ledger/{name}/checkpoint`.
 pub(crate) async fn checkpoint(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, Problem> {
@@ -53,5 +57,6 @@ pub(crate) async fn tile(
     let path =
         TilePath::parse(&format!("tile/{path}")).map_err(|error| Problem::new(Kind::NotFound, error.to_string()))?;
     let bytes = tokio::task::spawn_blocking(move || reader.tile(&path)).await??;
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, FOR_EVER)], bytes).into_response())
+    let kept = if state.config().open_reads { FOR_ALL } else { FOR_READER };
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, kept)], bytes).into_response())
 }

@@ -96,13 +96,25 @@ fn proofs_and_tiles_hold_for_strangers() {
     for path in TilePath::all_at(size) {
         let reply = app.read(&format!("/ledger/governance/{path}")).expect(200);
         assert_eq!(reply.header("content-type"), Some("application/octet-stream"));
-        assert!(reply.header("cache-control").unwrap().contains("immutable"));
+        assert_eq!(reply.header("cache-control"), Some("private, max-age=31536000, immutable"));
     }
     app.read("/ledger/governance/tile/0/999").expect(404);
     app.read("/ledger/governance/tile/0/nonsense").expect(404);
     app.read("/ledger/nothing/checkpoint").expect(404);
     app.read(&format!("/v1/entries/governance/{size}")).expect(404);
     app.read(&format!("/v1/entries/governance/0/proof?size={}", size + 1)).expect(404);
+}
+
+#[test]
+fn what_needs_a_token_is_kept_by_the_readers_own_cache_alone() {
+    for (open_reads, kept) in [(true, "public"), (false, "private")] {
+        let app = App::with(ApiConfig { open_reads, ..ApiConfig::default() });
+        let path = "/ledger/governance/tile/entries/000.p/1";
+        let reader = if open_reads { app.http.clone() } else { app.as_role("reader") };
+        let reply = reader.get(path).expect(200);
+        assert_eq!(reply.header("cache-control"), Some(format!("{kept}, max-age=31536000, immutable").as_str()));
+        assert_eq!(app.http.get(path).status, if open_reads { 200 } else { 401 });
+    }
 }
 
 #[test]
