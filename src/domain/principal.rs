@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::authentication::{Authentication, Identity};
 use super::command::{IssuerTrust, PrincipalEnroll, TokenIssue, TokenRevoke};
 use super::envelope::hex;
+use super::settings::RULES_PEOPLE;
 use super::time::Time;
 
 /// A role. What each may do stands in [`super::command::Request::roles`] and in the API's route table.
@@ -127,13 +128,24 @@ pub struct Principals {
     revoked: BTreeMap<String, u64>,
     /// Identities of principals that were revoked: they do not come back as somebody whom only the provider knows.
     barred: BTreeSet<Identity>,
-    /// The same for those whom only the provider knew, by name.
+    /// The same for those whom only the provider knew, by name, in older ledgers.
     barred_names: BTreeMap<String, u64>,
+    /// The same by provider and by their name there, whatever the provider's alias. See [`RULES_PEOPLE`].
+    #[serde(default)]
+    barred_at: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether who is barred and who may approve up to what is the provider's person's own, and not their name's.
+    #[serde(default)]
+    by_provider: bool,
     /// Up to which cap each may approve, and the entry that said so. Held by name, however they are known to be who they are.
     finance_limits: BTreeMap<String, (Decimal, u64)>,
 }
 
 impl Principals {
+    /// Begins to follow the rules of a ledger: its first entry names their version.
+    pub const fn begin(&mut self, rules_version: u32) {
+        self.by_provider = rules_version >= RULES_PEOPLE;
+    }
+
     /// Gives `enroll.name` roles, and a token or an identity; made new where unknown.
     pub fn enroll(&mut self, enroll: &PrincipalEnroll, position: u64) {
         let principal = self.by_name.entry(enroll.name.clone()).or_default();
@@ -154,15 +166,28 @@ impl Principals {
     pub fn revoke(&mut self, name: &str, position: u64) -> bool {
         self.finance_limits.remove(name);
         let Some(principal) = self.by_name.remove(name) else {
-            let foreign = self.issuer_named(name).is_some();
-            if foreign {
-                self.barred_names.insert(name.to_owned(), position);
-            }
-            return foreign;
+            return self.bar(name, position);
         };
         self.revoked.extend(principal.tokens.into_keys().map(|sha256| (sha256, position)));
         self.barred.extend(principal.identities);
         true
+    }
+
+    /// Takes everything from somebody whom only a provider knows. False where no provider is trusted to know the name.
+    fn bar(&mut self, name: &str, position: u64) -> bool {
+        let Some((issuer, there)) = self.at_provider(name) else { return false };
+        let (issuer, there) = (issuer.to_owned(), there.to_owned());
+        if self.by_provider {
+            self.barred_at.entry(issuer).or_default().insert(there, position);
+        } else {
+            self.barred_names.insert(name.to_owned(), position);
+        }
+        true
+    }
+
+    /// The provider under whose alias a name stands, and the name there.
+    fn at_provider<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a str)> {
+        self.issuers.iter().find_map(|(issuer, known)| Some((issuer.as_str(), name_there(&known.alias, name)?)))
     }
 
     /// Gives `name` one more token.
@@ -183,13 +208,23 @@ impl Principals {
 
     /// Trusts a provider, or changes how far.
     pub fn trust(&mut self, trust: &IssuerTrust, position: u64) {
+        if self.issuers.get(&trust.issuer).is_some_and(|known| known.alias != trust.alias) {
+            self.drop_limits(&trust.issuer);
+        }
         let issuer = Issuer { alias: trust.alias.clone(), roles: trust.roles.clone(), position };
         self.issuers.insert(trust.issuer.clone(), issuer);
     }
 
     /// Trusts a provider no more.
     pub fn distrust(&mut self, issuer: &str) {
+        self.drop_limits(issuer);
         self.issuers.remove(issuer);
+    }
+
+    /// Lets go of the limits under a provider's alias: the next to have it may be another.
+    fn drop_limits(&mut self, issuer: &str) {
+        let Some(known) = self.issuers.get(issuer).filter(|_| self.by_provider) else { return };
+        self.finance_limits.retain(|name, _| !is_under(&known.alias, name));
     }
 
     /// States up to which cap `name` may approve.
@@ -225,7 +260,13 @@ impl Principals {
 
     /// Whether an identity or the name it goes by was taken everything from.
     pub fn is_barred(&self, identity: &Identity, name: &str) -> bool {
-        self.barred.contains(identity) || self.barred_names.contains_key(name)
+        self.barred.contains(identity) || self.barred_names.contains_key(name) || self.is_barred_there(identity, name)
+    }
+
+    fn is_barred_there(&self, identity: &Identity, name: &str) -> bool {
+        let barred = self.barred_at.get(&identity.issuer);
+        let there = self.issuers.get(&identity.issuer).and_then(|known| name_there(&known.alias, name));
+        barred.zip(there).is_some_and(|(barred, there)| barred.contains_key(there))
     }
 
     /// Whether `name`, authenticated like this, has `role` here: decided at a command's position.
@@ -274,7 +315,12 @@ impl Principals {
 
 /// Whether `name` is `ALIAS:` and something.
 pub fn is_under(alias: &str, name: &str) -> bool {
-    name.strip_prefix(alias).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| !rest.is_empty())
+    name_there(alias, name).is_some()
+}
+
+/// What follows `ALIAS:` in `name`.
+fn name_there<'a>(alias: &str, name: &'a str) -> Option<&'a str> {
+    name.strip_prefix(alias).and_then(|rest| rest.strip_prefix(':')).filter(|rest| !rest.is_empty())
 }
 
 #[cfg(test)]
@@ -338,6 +384,52 @@ mod tests {
         assert!(people.holds("corp:ann", Role::Reader, &by(ISSUER, "a-1")));
         people.distrust(ISSUER);
         assert!(!people.holds("corp:ann", Role::Reader, &by(ISSUER, "a-1")));
+    }
+
+    /// Trusts the provider under another alias, by way of trusting it no more or at once.
+    fn renamed(people: &mut Principals, issuer: &str, alias: &str, at_once: bool) {
+        if !at_once {
+            people.distrust(issuer);
+        }
+        let roles = [Role::Reader, Role::Finance].into();
+        people.trust(&IssuerTrust { issuer: issuer.to_owned(), alias: alias.to_owned(), roles }, 9);
+    }
+
+    #[test]
+    fn who_was_removed_stays_out_under_another_alias_and_nobody_else_does() {
+        for (rules_version, at_once) in [(5, true), (5, false), (4, true), (4, false)] {
+            let mut people = people();
+            people.begin(rules_version);
+            assert!(people.revoke("corp:bob", 4));
+            renamed(&mut people, ISSUER, "acme", at_once);
+            let returns = people.holds("acme:bob", Role::Reader, &by(ISSUER, "b-1"));
+            assert_eq!(returns, rules_version < 5, "version {rules_version}, at once {at_once}");
+            assert!(people.holds("acme:ann", Role::Reader, &by(ISSUER, "a-1")));
+            // The old alias is free, and the next provider's bob is another.
+            renamed(&mut people, "https://other", "corp", true);
+            assert_eq!(people.holds("corp:bob", Role::Reader, &by("https://other", "b")), rules_version >= 5);
+            // Back under the old name, he is the same.
+            renamed(&mut people, "https://other", "else", true);
+            renamed(&mut people, ISSUER, "corp", at_once);
+            assert!(!people.holds("corp:bob", Role::Reader, &by(ISSUER, "b-1")));
+        }
+    }
+
+    #[test]
+    fn a_limit_ends_with_the_alias_that_it_was_stated_under() {
+        for (rules_version, at_once) in [(5, true), (5, false), (4, true), (4, false)] {
+            let mut people = people();
+            people.begin(rules_version);
+            for name in ["corp:ann", "corps", "cleo"] {
+                people.limit(name, Decimal::TEN, 3);
+            }
+            // The same alias again takes nothing.
+            renamed(&mut people, ISSUER, "corp", true);
+            assert_eq!(people.finance_limit_usd("corp:ann"), Some((Decimal::TEN, 3)));
+            renamed(&mut people, ISSUER, "acme", at_once);
+            assert_eq!(people.finance_limit_usd("corp:ann").is_some(), rules_version < 5, "version {rules_version}");
+            assert!(["corps", "cleo"].iter().all(|name| people.finance_limit_usd(name).is_some()));
+        }
     }
 
     #[test]

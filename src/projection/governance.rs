@@ -243,6 +243,7 @@ impl Governance {
                     token_sha256: settings.admin.token_sha256.clone(),
                     ..PrincipalEnroll::default()
                 };
+                self.principals.begin(settings.rules_version);
                 self.principals.enroll(&first, 0);
                 self.stacks.begin(settings.rules_version);
                 self.settings = Some(settings);
@@ -369,8 +370,8 @@ impl Governance {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other requests have their effect in their own projections")]
     fn command_effect(&mut self, position: u64, time: Time, command: &Command) {
         self.waivers.apply(position, time, &command.principal, &command.request);
-        self.incidents.apply(position, time, &command.principal, &command.request, &self.timeline);
         self.keep_requester(position, command);
+        self.incidents.apply(position, time, &command.principal, &command.request, &self.timeline);
         self.maintenance.apply(position, time, &command.principal, &command.request);
         self.keys.apply(position, &command.principal, &command.request);
         if let Some(policy) = self.policies.apply(position, time, &command.principal, &command.request) {
