@@ -14,6 +14,7 @@ use super::stacks::Stacks;
 use crate::domain::command::Request;
 use crate::domain::refusal::{Code, Refusal};
 use crate::domain::rollback::{RollbackClaim, RollbackStep, RollbackWork, Stage, StageState, rollback_id};
+use crate::domain::settings::RULES_ENDINGS;
 use crate::domain::time::Time;
 
 /// A rollback is to be done once in so long, if only for practice: 30 days.
@@ -184,7 +185,9 @@ impl Rollbacks {
     }
 
     /// Folds a reported rollback that names its attempt; what is odd about it.
-    pub fn complete(&mut self, position: u64, time: Time, attempt: u64) -> Option<String> {
+    ///
+    /// By the rules of older ledgers one that names an attempt which ended is not odd, however it ended.
+    pub fn complete(&mut self, position: u64, time: Time, attempt: u64, rules_version: u32) -> Option<String> {
         match &self.run {
             Some(run) if run.attempt == attempt && !run.claim.rehearsal => {
                 self.completed = Some(Last { time, position });
@@ -195,10 +198,26 @@ impl Rollbacks {
                 "a rollback was completed by attempt {attempt}; {} holds it by entry {}",
                 run.holder, run.attempt
             )),
-            // The same completion told a second time.
-            None if self.ended.is_some_and(|(ended, _)| ended == attempt) => None,
+            None if self.ended.is_some_and(|(ended, _)| ended == attempt) => {
+                self.after_end(attempt).filter(|_| rules_version >= RULES_ENDINGS)
+            }
             None => Some(format!("a rollback was completed by attempt {attempt}, which the ledger does not know")),
         }
+    }
+}
+
+impl Rollbacks {
+    /// What is odd about a completion by the attempt that ended last. It ended at the entry of its completion, of a rehearsal's, or
+    /// of an abandonment.
+    fn after_end(&self, attempt: u64) -> Option<String> {
+        let (_, ended) = self.ended?;
+        let is_at = |last: Option<Last>| last.is_some_and(|last| last.position == ended);
+        // The same completion told a second time.
+        if is_at(self.completed) {
+            return None;
+        }
+        let how = if is_at(self.rehearsed) { "was a rehearsal that ended" } else { "was abandoned" };
+        Some(format!("a rollback was completed by attempt {attempt}, which {how} at entry {ended}"))
     }
 }
 
@@ -303,6 +322,7 @@ fn refuse(field: &str, detail: impl Into<String>) -> Refusal {
 mod tests {
     use super::*;
     use crate::domain::event::{EngineRef, Event};
+    use crate::domain::rollback::RollbackAbandon;
 
     const STACK: &str = "s";
 
@@ -395,12 +415,32 @@ mod tests {
     fn a_completion_ends_the_attempt_that_it_names_and_no_other() {
         let mut rollbacks = Rollbacks::default();
         rollbacks.claim(7, Time::default(), "ann", &claim("good", None, false), Some("bad"));
-        assert!(rollbacks.complete(8, Time::default(), 6).is_some_and(|odd| odd.contains("ann")));
+        assert!(rollbacks.complete(8, Time::default(), 6, 5).is_some_and(|odd| odd.contains("ann")));
         assert!(rollbacks.run.is_some());
-        assert_eq!(rollbacks.complete(9, Time::default(), 7), None);
+        assert_eq!(rollbacks.complete(9, Time::default(), 7, 5), None);
         assert!(rollbacks.run.is_none() && rollbacks.completed.is_some());
-        assert_eq!(rollbacks.complete(10, Time::default(), 7), None);
+        assert_eq!(rollbacks.complete(10, Time::default(), 7, 5), None);
         assert_eq!(rollbacks.completed.unwrap().position, 9);
+    }
+
+    #[test]
+    fn a_completion_after_an_abandonment_or_a_rehearsal_is_flagged() {
+        for (rehearsal, how) in [(false, "abandoned at entry 8"), (true, "rehearsal that ended at entry 8")] {
+            let mut rollbacks = Rollbacks::default();
+            rollbacks.claim(7, Time::default(), "ann", &claim("good", None, rehearsal), Some("bad"));
+            let work = if rehearsal {
+                let (code, detail) = (None, String::new());
+                let (stage, state) = (Stage::Complete, StageState::Done);
+                RollbackWork::Step(RollbackStep { stack: STACK.into(), attempt: 7, stage, state, code, detail })
+            } else {
+                RollbackWork::Abandon(RollbackAbandon { stack: STACK.into(), attempt: 7, reason: "lost".into() })
+            };
+            rollbacks.apply(8, Time::default(), "ann", &work, Some("bad"));
+            let odd = rollbacks.clone().complete(9, Time::default(), 7, 5);
+            assert!(odd.as_ref().is_some_and(|odd| odd.contains(how)), "{odd:?}");
+            assert_eq!(rollbacks.complete(9, Time::default(), 7, 4), None, "older ledgers answer as before");
+            assert_eq!(rollbacks.completed, None);
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Stacks {
     /// Whether a publish that enables speculation needs calibrations. See [`RULES_CAPACITY`].
     #[serde(default)]
     heeds_speculation: bool,
+    /// By which rules a completed rollback is odd. See [`crate::domain::settings::RULES_ENDINGS`].
+    #[serde(default)]
+    rules_version: u32,
 }
 
 /// One governed stack.
@@ -133,6 +136,7 @@ impl Stacks {
     pub const fn begin(&mut self, rules_version: u32) {
         self.heeds_waivers = rules_version >= RULES_LIMITED;
         self.heeds_speculation = rules_version >= RULES_CAPACITY;
+        self.rules_version = rules_version;
     }
 
     /// Flags a report of `stack` that contradicts what is known.
@@ -161,9 +165,10 @@ impl Stacks {
                 self.stack(name).warm_up(engine, WarmUp { completed: false, position });
             }
             Event::RollbackCompleted { restored, replaced, manifest, attempt, .. } => {
+                let rules_version = self.rules_version;
                 let stack = self.stack(name);
                 stack.roll_back(position, time, restored, replaced.as_deref(), manifest.as_ref());
-                if let Some(odd) = attempt.and_then(|attempt| stack.rollbacks.complete(position, time, attempt)) {
+                if let Some(odd) = attempt.and_then(|at| stack.rollbacks.complete(position, time, at, rules_version)) {
                     stack.contradictions.push((position, odd));
                 }
             }
