@@ -169,7 +169,9 @@ struct Inner {
     handle: Handle,
     config: ApiConfig,
     local_token_sha256: Option<String>,
-    /// Number of the next request that hands something in. It starts at the number of all entries, so that it never repeats.
+    /// Number of the next request that hands something in. Within a run it never repeats. It starts at the number of all entries,
+    /// so it goes on above what was numbered before, unless more requests were turned away (503) than entries came of the
+    /// others: it is a caption for people, and nothing is found or told apart by it.
     requests: AtomicU64,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
