@@ -449,6 +449,7 @@ impl From<SequencerError> for Problem {
             | SequencerError::Io { .. }
             | SequencerError::NotInitialised { .. }
             | SequencerError::AlreadyInitialised { .. }
+            | SequencerError::NodeFileMissing { .. }
             | SequencerError::OtherSettings { .. }
             | SequencerError::Slo(_)
             | SequencerError::Encode(_)

@@ -123,6 +123,7 @@ impl From<SequencerError> for CliError {
             }
             SequencerError::NotInitialised { .. }
             | SequencerError::AlreadyInitialised { .. }
+            | SequencerError::NodeFileMissing { .. }
             | SequencerError::Invalid { .. }
             | SequencerError::OtherSettings { .. }
             | SequencerError::PolicyConflict { .. } => Self::usage(text),

@@ -105,6 +105,7 @@ impl DataDir {
             return Err(SequencerError::AlreadyInitialised { path: root.to_owned() });
         }
         check_node_name(&options.node)?;
+        let unfinished = unfinished_ledgers(root)?;
         let keys = root.join("keys");
         fs::create_dir_all(&keys).map_err(at(&keys))?;
         for name in ["ledger.pem", "node.pem"] {
@@ -135,11 +136,8 @@ impl DataDir {
             };
             (settings, Some(token))
         };
-        for unfinished in ["governance", "metrics-0"] {
-            let path = root.join(unfinished);
-            if path.exists() {
-                fs::remove_dir_all(&path).map_err(at(&path))?;
-            }
+        for path in unfinished {
+            fs::remove_dir_all(&path).map_err(at(&path))?;
         }
         write_durably(&root.join("settings.json"), &serde_json::to_vec_pretty(&settings)?, 0o644)?;
         let data_dir = Self::new(root, options.node, settings);
@@ -410,6 +408,41 @@ impl DataDir {
 /// The n of `metrics-<n>`.
 pub fn metrics_number(ledger: &str) -> Option<u32> {
     ledger.strip_prefix("metrics-")?.parse().ok()
+}
+
+/// The ledgers that an `init` which was cut off has left behind: they hold their settings and nothing else. One with more in
+/// it, or that cannot be read, is somebody's record: then there are none, and an error.
+fn unfinished_ledgers(root: &Path) -> Result<Vec<PathBuf>, SequencerError> {
+    let mut unfinished = Vec::new();
+    if !root.exists() {
+        return Ok(unfinished);
+    }
+    for entry in fs::read_dir(root).map_err(at(root))? {
+        let entry = entry.map_err(at(root))?;
+        let Some(ledger) = entry.file_name().to_str().filter(|name| is_ledger(name)).map(str::to_owned) else {
+            continue;
+        };
+        let key = root.join("keys").join(format!("{ledger}.vkey"));
+        if !holds_settings_alone(&entry.path(), &key) {
+            return Err(SequencerError::NodeFileMissing { path: root.join("node.json"), ledger, key });
+        }
+        unfinished.push(entry.path());
+    }
+    Ok(unfinished)
+}
+
+fn is_ledger(name: &str) -> bool {
+    name == "governance" || metrics_number(name).is_some()
+}
+
+/// A ledger is put in place with its first entry, so one that is there can be read, or something is wrong with it.
+fn holds_settings_alone(ledger: &Path, key: &Path) -> bool {
+    let read = || {
+        let text = fs::read_to_string(key).ok()?;
+        let key = ledger::note::VerifierKey::parse(text.lines().next()?.trim()).ok()?;
+        ledger::Reader::open(ledger, &key).ok()
+    };
+    read().is_some_and(|reader| reader.size() <= 1)
 }
 
 fn check_node_name(node: &str) -> Result<(), SequencerError> {

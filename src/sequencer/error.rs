@@ -33,6 +33,19 @@ pub enum SequencerError {
         /// Where.
         path: PathBuf,
     },
+    /// There are ledgers with entries, and nothing says whose.
+    #[error(
+        "{} is missing, but {ledger} holds more than the first entry of an `init` that was cut off; nothing was changed. Put the file back: it holds {{\"node\": NAME}}, and NAME is what stands before the slash in {}",
+        path.display(), key.display()
+    )]
+    NodeFileMissing {
+        /// The file.
+        path: PathBuf,
+        /// A ledger that is not empty, or cannot be read.
+        ledger: String,
+        /// Its public key, with the origin.
+        key: PathBuf,
+    },
     /// A ledger's first entry is not what this node is configured with.
     #[error("the first entry of {ledger} differs from {}: this directory was made for another configuration", path.display())]
     OtherSettings {
