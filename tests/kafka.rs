@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "kafka/files.rs"]
+mod files;
 #[path = "kafka/forgeries.rs"]
 mod forgeries;
 #[path = "kafka/joining.rs"]

@@ -445,6 +445,7 @@ impl From<SequencerError> for Problem {
         match &error {
             SequencerError::Invalid { what, .. } => Self::invalid(what, error.to_string()),
             SequencerError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
+            SequencerError::Backfilling => Self::new(Kind::Busy, error.to_string()).retry_after(1),
             SequencerError::Ledger { .. }
             | SequencerError::Io { .. }
             | SequencerError::NotInitialised { .. }
@@ -514,7 +515,7 @@ impl From<IngestError> for Problem {
                 problem.by_position = Some(position);
                 problem
             }
-            IngestError::BehindCut { .. } | IngestError::RecordedNeedsEmbedded => {
+            IngestError::BehindCut { .. } | IngestError::NotRegistered { .. } | IngestError::RecordedNeedsEmbedded => {
                 Self::new(Kind::IntakeConflict, error.to_string())
             }
         }

@@ -130,6 +130,7 @@ impl From<SequencerError> for CliError {
             SequencerError::Cache(_) => {
                 Self::new(Exit::Unreachable, format!("{text}; another govledger process may hold it"))
             }
+            SequencerError::Backfilling => Self::new(Exit::Unreachable, text),
             SequencerError::Io { .. }
             | SequencerError::Slo(_)
             | SequencerError::Encode(_)
@@ -159,9 +160,10 @@ impl From<IngestError> for CliError {
             | IngestError::Unclassified { .. }
             | IngestError::NoTime { .. }
             | IngestError::RecordedNeedsEmbedded => Self::usage(text),
-            IngestError::Differs { .. } | IngestError::BehindCut { .. } | IngestError::AfterUntil { .. } => {
-                Self::new(Exit::Refused, text)
-            }
+            IngestError::Differs { .. }
+            | IngestError::BehindCut { .. }
+            | IngestError::NotRegistered { .. }
+            | IngestError::AfterUntil { .. } => Self::new(Exit::Refused, text),
             IngestError::Submit(inner) => inner.into(),
             IngestError::Sequencer(inner) => inner.into(),
         }

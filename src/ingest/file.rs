@@ -23,7 +23,7 @@ use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
 use crate::domain::time::Time;
 use crate::projection::governance::Verdict;
-use crate::sequencer::{Handle, MetricsChunk, Saying, SequencerError, Submission, SubmitError};
+use crate::sequencer::{Handle, MetricsChunk, SequencerError, Submission, SubmitError};
 
 use compare::Comparer;
 pub use lines::{FileKind, classify};
@@ -124,6 +124,14 @@ pub enum IngestError {
         /// The entry.
         position: u64,
     },
+    /// It got no number.
+    #[error("{name} was given no number, so its lines could not be told from others: {reason}")]
+    NotRegistered {
+        /// The file.
+        name: String,
+        /// What the entry that gives it one counted for.
+        reason: String,
+    },
     /// History is closed up to the last cut.
     #[error(
         "{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested. Ingest with --time arrival, or into a new data directory"
@@ -178,32 +186,35 @@ pub fn first_line_sha256(line: &[u8]) -> String {
 
 /// The number of a file, given to it now where it has none.
 async fn number_of(handle: &Handle, identity: &FileIdentity, time: Time) -> Result<u64, IngestError> {
-    let ledger = identity.kind.ledger();
-    let (known, next) = {
-        let governance = handle.shared().governance();
-        let known = governance
-            .files
-            .values()
-            .find(|file| file.ledger == ledger && file.first_line_sha256 == identity.first_line_sha256)
-            .map(|file| file.file);
-        (known, governance.files.keys().next_back().map_or(1, |last| last + 1))
-    };
-    if let Some(number) = known {
-        return Ok(number);
+    loop {
+        let next = match known(handle, identity) {
+            Ok(number) => return Ok(number),
+            Err(next) => next,
+        };
+        let file = FileRegistered {
+            file: next,
+            ledger: identity.kind.ledger().to_owned(),
+            name: identity.name.clone(),
+            first_line_sha256: identity.first_line_sha256.clone(),
+        };
+        let verdict = handle.register_file(file, time).await?;
+        if !handle.shared().governance().files.contains_key(&next) {
+            let name = identity.name.clone();
+            return Err(IngestError::NotRegistered { name, reason: format!("{verdict:?}") });
+        }
+        // The number is somebody's: this file's, or that of another which came at the same moment.
     }
-    let file = FileRegistered {
-        file: next,
-        ledger: ledger.to_owned(),
-        name: identity.name.clone(),
-        first_line_sha256: identity.first_line_sha256.clone(),
-    };
-    if handle.is_kafka() {
-        let body = Saying::file_registered(&file).seal(&handle.node_key()).map_err(SequencerError::from)?.into_bytes();
-        handle.submit_events(vec![Submission { header: Header::default(), body }]).await?;
-    } else {
-        handle.register_file(file, time).await?;
-    }
-    Ok(next)
+}
+
+/// The number of a file, or the next one that is free.
+fn known(handle: &Handle, identity: &FileIdentity) -> Result<u64, u64> {
+    let governance = handle.shared().governance();
+    let is_governance = identity.kind == FileKind::Governance;
+    let mut files = governance.files.values();
+    let known = files.find(|file| {
+        (file.ledger == "governance") == is_governance && file.first_line_sha256 == identity.first_line_sha256
+    });
+    known.map(|file| file.file).ok_or_else(|| governance.files.keys().next_back().map_or(1, |last| last + 1))
 }
 
 /// Takes the lines of a file from number `from_line` on; those that are here already are compared and passed over.
@@ -215,30 +226,49 @@ pub async fn append_lines(
     submitter: Option<&str>,
 ) -> Result<Report, IngestError> {
     let began = monotonic();
-    let number = number_of(handle, identity, handle.now()).await?;
-    let mut comparer = Comparer::new(handle, identity, number).await?;
-    let mut report = Report::default();
-    let mut fresh = Vec::new();
-    for (line, text) in (from_line..).zip(lines::split(bytes)) {
-        if lines::is_blank(text) {
-            continue;
-        }
-        report.read += 1;
-        if comparer.has(line, text)? {
-            report.duplicates += 1;
-        } else {
-            let header = Header {
-                file: Some(number),
-                line: Some(line),
-                submitter: submitter.map(str::to_owned),
-                ..Header::at(handle.now())
-            };
-            fresh.push(Submission { header, body: text.to_vec() });
-        }
-    }
-    submit(handle, identity.kind, fresh, &mut report).await?;
+    let number = when_free(|| number_of(handle, identity, handle.now())).await?;
+    let lines = FileLines { identity, number, from_line, bytes, submitter };
+    // What is here may change while the queue is full, so all of it is looked at again.
+    let mut report = when_free(|| lines.take(handle)).await?;
     report.seconds = began.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Lines of a file, from number `from_line` on.
+struct FileLines<'a> {
+    identity: &'a FileIdentity,
+    number: u64,
+    from_line: u64,
+    bytes: &'a [u8],
+    submitter: Option<&'a str>,
+}
+
+impl FileLines<'_> {
+    async fn take(&self, handle: &Handle) -> Result<Report, IngestError> {
+        let _turn = handle.file_turn(self.number).await;
+        let mut comparer = Comparer::new(handle, self.identity, self.number).await?;
+        let mut report = Report::default();
+        let mut fresh = Vec::new();
+        for (line, text) in (self.from_line..).zip(lines::split(self.bytes)) {
+            if lines::is_blank(text) {
+                continue;
+            }
+            report.read += 1;
+            if comparer.has(line, text)? {
+                report.duplicates += 1;
+            } else {
+                let header = Header {
+                    file: Some(self.number),
+                    line: Some(line),
+                    submitter: self.submitter.map(str::to_owned),
+                    ..Header::at(handle.now())
+                };
+                fresh.push(Submission { header, body: text.to_vec() });
+            }
+        }
+        submit(handle, self.identity.kind, fresh, &mut report).await?;
+        Ok(report)
+    }
 }
 
 async fn submit(
@@ -252,12 +282,12 @@ async fn submit(
     }
     match kind {
         FileKind::Governance => {
-            for outcome in when_free(|| handle.submit_events(fresh.clone())).await? {
+            for outcome in handle.submit_events(fresh).await? {
                 report.count(&outcome.verdict);
             }
         }
         FileKind::Metrics if handle.is_kafka() => {
-            report.admitted += when_free(|| handle.produce_metrics(fresh.clone())).await?.len() as u64;
+            report.admitted += handle.produce_metrics_read_back(fresh).await?.len() as u64;
         }
         FileKind::Metrics => {
             let prepare = handle.prepare();
@@ -275,12 +305,14 @@ async fn submit(
 }
 
 /// Tries again while the queue is full: a file can wait.
-async fn when_free<T, F: Future<Output = Result<T, SubmitError>>>(
+async fn when_free<T, F: Future<Output = Result<T, IngestError>>>(
     mut attempt: impl FnMut() -> F,
-) -> Result<T, SubmitError> {
+) -> Result<T, IngestError> {
     loop {
         match attempt().await {
-            Err(SubmitError::Busy { .. }) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            Err(IngestError::Submit(SubmitError::Busy { .. })) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await
+            }
             other => return other,
         }
     }
@@ -324,7 +356,7 @@ async fn metrics_blocks(
 ) -> Result<Report, IngestError> {
     let began = monotonic();
     let number = number_of(handle, identity, handle.now()).await?;
-    let last_line = handle.file_progress(number).await?.map_or(0, |progress| progress.last_line);
+    let last_line = Comparer::new(handle, identity, number).await?.last_line();
     let mut report = Report::default();
     let mut from_line = 1;
     let mut blocks = blocks::Blocks::new(handle, number);

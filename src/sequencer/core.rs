@@ -171,12 +171,13 @@ impl Core {
 
     /// Takes note of what was appended at `first`, and keeps its records for the cut.
     fn note<'a>(&mut self, number: u32, first: u64, chunks: impl Iterator<Item = &'a mut MetricsChunk>) {
+        let name = format!("metrics-{number}");
         let mut metrics = self.shared.metrics_mut();
         let (state, pending) = (metrics.entry(number).or_default(), self.pending.entry(number).or_default());
         let mut first = first;
         for chunk in chunks {
-            for (index, file, line) in &chunk.files {
-                self.files.see_line(first + index, *file, *line);
+            for (file, run) in &chunk.files {
+                self.files.see_run(&name, *file, run.after(first));
             }
             state.see_chunk(first, chunk);
             chunk.batch.first_position = first;
@@ -265,7 +266,7 @@ impl Core {
     /// Folds one durable governance entry and keeps what follows from it.
     fn fold(&mut self, position: u64, entry: &[u8]) -> Result<Applied, SequencerError> {
         if let Ok(leaf) = leaf::split(entry) {
-            self.files.see(position, &leaf.header);
+            self.files.see("governance", position, &leaf.header);
         }
         let applied = self.shared.governance_mut().apply(position, entry, &mut self.ids);
         if is_key_rotation(&applied) {

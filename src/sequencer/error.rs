@@ -88,6 +88,9 @@ pub enum SequencerError {
         /// The entry that put it in force.
         position: u64,
     },
+    /// Nothing is taken with the present's time between two steps of a history.
+    #[error("a history with its recorded times is being taken; nothing else is, until it is in")]
+    Backfilling,
     /// The writer stopped earlier.
     #[error("the writer has stopped after an error: {0}")]
     Stopped(String),

@@ -3,6 +3,7 @@
 //! Embedded, what is handed in goes to the writer's queue. In Kafka mode it is produced to the topic and takes effect when
 //! this node's own consumer reads it; the caller waits for that, up to a limit.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -20,9 +21,10 @@ use super::backfill::BackfillStep;
 use super::core::{Incoming, Outcome};
 use super::data_dir::DataDir;
 use super::error::SequencerError;
+use super::files::FileTurns;
 use super::metrics::{MetricsChunk, Prepare};
 use super::run::{Appended, Body, Message, Running};
-use super::sayings::command_event;
+use super::sayings::{Saying, command_event};
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::authentication::Authentication;
@@ -40,6 +42,8 @@ use crate::projection::governance::Verdict;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How long a caller waits for its own entry to be applied.
 const APPLIED_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether what was produced is here.
+const READ_BACK_EVERY: Duration = Duration::from_millis(10);
 /// When to come again after finding the queue full.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -50,6 +54,14 @@ pub struct Submission {
     pub header: Header,
     /// As received.
     pub body: Vec<u8>,
+}
+
+/// Why the writer did not do it: whoever comes while a history is taken comes again.
+fn not_taken(error: Arc<SequencerError>) -> SubmitError {
+    match *error {
+        SequencerError::Backfilling => SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS },
+        _ => SubmitError::Sequencer(error),
+    }
 }
 
 /// Where a produced record landed.
@@ -85,8 +97,9 @@ pub trait Producer: Send + Sync + std::fmt::Debug {
 /// Why something handed in was not taken, or not for sure.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The queue is full.
-    #[error("the queue is full; come again in {retry_after_s} s")]
+    /// The queue is full, or a backfill is under way: what comes between its lines would have the present's time, and so
+    /// would all that follow.
+    #[error("the queue is full, or a history is being taken; come again in {retry_after_s} s")]
     Busy {
         /// Seconds.
         retry_after_s: u64,
@@ -115,6 +128,7 @@ pub struct Handle {
     clock: Clock,
     times: TimeFields,
     producer: Option<Arc<dyn Producer>>,
+    file_turns: FileTurns,
 }
 
 /// Records on their way to the disk.
@@ -125,9 +139,8 @@ pub struct Queued(oneshot::Receiver<Result<Appended, Arc<SequencerError>>>);
 impl Queued {
     /// Waits until they are durable; their positions.
     pub async fn durable(self) -> Result<Range<u64>, SubmitError> {
-        let appended =
-            self.0.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))??;
-        Ok(appended.range)
+        let appended = self.0.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))?;
+        Ok(appended.map_err(not_taken)?.range)
     }
 }
 
@@ -157,6 +170,7 @@ impl Handle {
             clock,
             times,
             producer,
+            file_turns: FileTurns::default(),
         })
     }
 
@@ -253,6 +267,27 @@ impl Handle {
         }
     }
 
+    /// The same, and waits until this node has read them back, so that whoever looks next finds them. They are at the broker
+    /// when that takes too long, so it is no error then.
+    pub async fn produce_metrics_read_back(&self, items: Vec<Submission>) -> Result<Vec<Produced>, SubmitError> {
+        let produced = self.produce_metrics(items).await?;
+        let mut last = BTreeMap::new();
+        for Produced { partition, offset } in &produced {
+            let end = last.entry(*partition).or_insert(*offset);
+            *end = (*end).max(*offset);
+        }
+        let is_here = |(partition, offset): (&u32, &u64)| {
+            self.shared.metrics().get(partition).is_some_and(|state| state.offsets.last >= Some(*offset))
+        };
+        let read_back = async {
+            while !last.iter().all(is_here) {
+                tokio::time::sleep(READ_BACK_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(APPLIED_WITHIN, read_back).await;
+        Ok(produced)
+    }
+
     /// [`Self::command_by`] of somebody known by an API token.
     pub async fn command(
         &self,
@@ -314,6 +349,12 @@ impl Handle {
         }
     }
 
+    /// A backfill begins, or goes on: until it ends nothing is taken with the present's time, and no live cut is made. Holds
+    /// for half a minute, and from each step on again.
+    pub async fn backfill_begin(&self) -> Result<(), SubmitError> {
+        self.ask(0, |reply| Body::BackfillBegin { reply }).await
+    }
+
     /// One step of a backfill.
     pub async fn backfill(&self, step: BackfillStep) -> Result<Vec<Verdict>, SubmitError> {
         let bytes = step.metrics.iter().map(MetricsChunk::bytes).sum::<usize>()
@@ -327,13 +368,24 @@ impl Handle {
         let _ = self.send(Message { body: Body::BackfillEnd, _permit: None });
     }
 
-    /// Says that a file has a number.
-    pub async fn register_file(&self, file: FileRegistered, time: Time) -> Result<(), SubmitError> {
+    /// Says that a file has a number; what that counts for.
+    pub async fn register_file(&self, file: FileRegistered, time: Time) -> Result<Verdict, SubmitError> {
+        if self.is_kafka() {
+            let sealed = Saying::file_registered(&file).seal(&self.node_key());
+            let body = sealed.map_err(|error| Arc::new(SequencerError::from(error)))?.into_bytes();
+            let outcome = self.submit_events(vec![Submission { header: Header::default(), body }]).await?.pop();
+            return outcome.map(|outcome| outcome.verdict).ok_or(SubmitError::NotYet);
+        }
         self.ask(256, |reply| Body::File { file, time, reply }).await
     }
 
-    /// How far file `number` was read.
-    pub async fn file_progress(&self, number: u64) -> Result<Option<super::FileProgress>, SubmitError> {
+    /// Waits until nobody else hands in lines of file `number`.
+    pub async fn file_turn(&self, number: u64) -> tokio::sync::OwnedMutexGuard<()> {
+        self.file_turns.take(number).await
+    }
+
+    /// Where in each ledger the lines of file `number` may lie.
+    pub async fn file_progress(&self, number: u64) -> Result<BTreeMap<String, super::FileProgress>, SubmitError> {
         self.ask(0, |reply| Body::Progress { file: number, reply }).await
     }
 
@@ -435,6 +487,6 @@ impl Handle {
             TrySendError::Disconnected(_) => SubmitError::Stopped("an error; see the log".to_owned()),
         })?;
         let answer = answer.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))?;
-        Ok(answer?)
+        answer.map_err(not_taken)
     }
 }

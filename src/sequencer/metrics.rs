@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ahead::{Ahead, PART_ENTRIES};
 use super::error::{SequencerError, of};
+use super::files::LineRun;
 use crate::domain::cut::CUT_SECONDS;
 use crate::domain::envelope::hex;
 use crate::domain::leaf::{self, Header, Oversize};
@@ -39,8 +40,8 @@ pub struct MetricsChunk {
     /// Offsets by index.
     pub(super) offsets: Vec<(u64, u64)>,
     pub(super) last_offset: Option<u64>,
-    /// (index, file, last line) of each run of a file's lines.
-    pub(super) files: Vec<(u64, u64, u64)>,
+    /// Runs of each file's lines; their positions are indexes.
+    pub(super) files: Vec<(u64, LineRun)>,
     pub(super) last_time: Time,
     /// See [`MetricsState::slots`]; the position is an index.
     pub(super) slots: Vec<(Time, u64)>,
@@ -183,9 +184,10 @@ impl MetricsChunk {
             self.last_offset = Some(offset);
         }
         if let (Some(file), Some(line)) = (header.file, header.line) {
+            let next = LineRun::at(line, index);
             match self.files.last_mut() {
-                Some((_, last_file, last_line)) if *last_file == file => *last_line = line,
-                _ => self.files.push((index, file, line)),
+                Some((last_file, run)) if *last_file == file && run.goes_on_with(&next) => run.absorb(&next),
+                _ => self.files.push((file, next)),
             }
         }
     }

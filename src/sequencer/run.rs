@@ -38,7 +38,7 @@ const RETURNED_BYTES_MAX: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(500);
 /// A cut that is later than this is left out: the process was suspended, and no cut is made for the time it was down.
 const LATE_CUT_SECONDS: i64 = 60;
-/// Live cuts wait this long after the last step of a backfill.
+/// Live cuts and live entries wait this long after the last step of a backfill that did not say that it ended.
 const BACKFILL_GRACE_SECONDS: i64 = 30;
 /// Batch figures kept for the metrics page.
 const FIGURES_KEPT: usize = 4_096;
@@ -57,9 +57,10 @@ pub(super) enum Body {
     Governance { items: Vec<Incoming>, reply: Option<Reply<Vec<Outcome>>> },
     Metrics { ledger: u32, chunk: Box<MetricsChunk>, reply: Option<Reply<Appended>> },
     Backfill { step: BackfillStep, reply: Reply<Vec<Verdict>> },
+    BackfillBegin { reply: Reply<()> },
     BackfillEnd,
-    File { file: FileRegistered, time: Time, reply: Reply<()> },
-    Progress { file: u64, reply: Reply<Option<super::FileProgress>> },
+    File { file: FileRegistered, time: Time, reply: Reply<Verdict> },
+    Progress { file: u64, reply: Reply<BTreeMap<String, super::FileProgress>> },
     Partition { number: u32, reply: Reply<()> },
     Unsaid { reply: Reply<Vec<String>> },
     Policy { policy: Box<Policy>, reply: Reply<Option<String>> },
@@ -280,6 +281,14 @@ impl Writer {
             .ok();
         let Message { body, _permit: permit } = message;
         match body {
+            Body::Governance { reply, .. } if self.is_backfilling() => {
+                reply.map(|reply| reply.send(Err(Arc::new(SequencerError::Backfilling))));
+                return None;
+            }
+            Body::Metrics { reply, .. } if self.is_backfilling() => {
+                reply.map(|reply| reply.send(Err(Arc::new(SequencerError::Backfilling))));
+                return None;
+            }
             Body::Governance { mut items, reply } => {
                 if self.core.is_embedded() {
                     let now = self.options.clock.now();
@@ -296,6 +305,7 @@ impl Writer {
                 batch.chunks.entry(ledger).or_default().push((chunk, reply));
             }
             body @ (Body::Backfill { .. }
+            | Body::BackfillBegin { .. }
             | Body::BackfillEnd
             | Body::File { .. }
             | Body::Progress { .. }
@@ -376,15 +386,23 @@ impl Writer {
     /// Everything that is no plain append. True: stop.
     fn handle(&mut self, message: Message) -> Result<bool, SequencerError> {
         match message.body {
+            Body::BackfillBegin { reply } => {
+                self.hold_for_backfill();
+                let _ = reply.send(Ok(()));
+            }
             Body::Backfill { step, reply } => {
-                self.backfilling_until = Some(self.options.clock.now().plus_seconds(BACKFILL_GRACE_SECONDS));
+                self.hold_for_backfill();
                 let taken = self.core.backfill(step);
                 let _ = reply.send(Ok(self.stopping(taken)?));
             }
             Body::BackfillEnd => self.backfilling_until = None,
+            Body::File { time, reply, .. } if time > Time::default() && self.is_backfilling() => {
+                let _ = reply.send(Err(Arc::new(SequencerError::Backfilling)));
+            }
             Body::File { file, time, reply } => {
                 let said = self.core.say(&[Saying::file_registered(&file)], time);
-                let _ = reply.send(Ok(self.stopping(said).map(|_| ())?));
+                let outcome = self.stopping(said)?.pop();
+                let _ = reply.send(Ok(outcome.map_or(Verdict::Admitted, |outcome| outcome.verdict)));
             }
             Body::Progress { file, reply } => {
                 let _ = reply.send(Ok(self.core.files().get(file)));
@@ -406,13 +424,23 @@ impl Writer {
         Ok(false)
     }
 
+    fn hold_for_backfill(&mut self) {
+        self.backfilling_until = Some(self.options.clock.now().plus_seconds(BACKFILL_GRACE_SECONDS));
+    }
+
+    /// Whether a history is being taken: an entry of the present between its lines would give all that follow its own time,
+    /// so that the cuts of their day would not see them.
+    fn is_backfilling(&self) -> bool {
+        self.backfilling_until.is_some_and(|until| self.options.clock.now() < until)
+    }
+
     /// Makes the cuts that are due. None before the first record or report, none for the time that the process was down.
     fn cuts_due(&mut self) -> Result<(), SequencerError> {
         if !self.options.live_cuts {
             return Ok(());
         }
         let now = self.options.clock.now();
-        if self.backfilling_until.is_some_and(|until| now < until) {
+        if self.is_backfilling() {
             self.next_cut = None;
             return Ok(());
         }

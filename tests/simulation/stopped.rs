@@ -114,7 +114,7 @@ fn nobody_learns_of_the_stop_before_the_service_says_so() {
             name: "x".to_owned(),
             first_line_sha256: "00".repeat(32),
         };
-        Box::pin(async move { handle.register_file(file, handle.now()).await })
+        Box::pin(async move { handle.register_file(file, handle.now()).await.map(|_| ()) })
     });
     check("a partition", |handle| Box::pin(handle.ensure_metrics(7)));
 }

@@ -4,11 +4,11 @@
 //! anything is appended. The second appends, one step a cut; killed in between, a repeat compares and goes on.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use super::compare::Comparer;
 use super::lines::{self, FileKind, Line, Lines, is_blank, recorded_time};
-use super::{CHUNK_BYTES, FileIdentity, FileSource, IngestError, Report, number_of};
+use super::{CHUNK_BYTES, FileIdentity, FileSource, IngestError, Report, known, number_of};
 use crate::clock::monotonic;
 use crate::domain::cut::{CUT_SECONDS, next_instant};
 use crate::domain::leaf::{Header, Leaf};
@@ -16,6 +16,9 @@ use crate::domain::metric::TimeFields;
 use crate::domain::report;
 use crate::domain::time::Time;
 use crate::sequencer::{BackfillStep, Handle, MetricsChunk, RecordedLine};
+
+/// Lines checked before the writer is told again that a backfill is under way: some tenths of a second.
+const LINES_PER_HOLD: u64 = 1 << 16;
 
 /// One file under way.
 struct Stream {
@@ -41,6 +44,21 @@ pub async fn ingest_recorded(
     }
     let began = monotonic();
     let until = until.unwrap_or_else(|| handle.now());
+    // From here on nothing comes between: neither what the check has not seen, nor anything of the present amid the history.
+    handle.backfill_begin().await?;
+    let taken = take(handle, files, until, progress).await;
+    handle.backfill_end();
+    let mut report = taken?;
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+async fn take(
+    handle: &Handle,
+    files: Vec<FileSource>,
+    until: Time,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, IngestError> {
     let total = files.iter().filter_map(|file| std::fs::metadata(&file.path).ok()).map(|metadata| metadata.len()).sum();
     let mut checked = Vec::new();
     for file in files {
@@ -48,50 +66,50 @@ pub async fn ingest_recorded(
         let first = check(handle, &file, &identity, until).await?;
         checked.push((file, identity, first));
     }
-    let mut streams = Vec::new();
+    let (mut streams, mut numbered) = (Vec::new(), Vec::new());
     for (source, identity, first) in checked {
         let number = number_of(handle, &identity, Time::default()).await?;
+        numbered.push((source, identity, first, number));
+    }
+    // In the order of the numbers, so that two that wait for each other cannot be.
+    let mut turns = Vec::new();
+    for number in numbered.iter().map(|(.., number)| *number).collect::<BTreeSet<_>>() {
+        turns.push(handle.file_turn(number).await);
+    }
+    for (source, identity, first, number) in numbered {
         let comparer = Comparer::new(handle, &identity, number).await?;
         let lines = Lines::open(&source)?;
         streams.push(Stream { source, identity, lines, comparer, number, time: first, next: None });
     }
     let mut backfill = Backfill::new(handle, total, progress);
-    let done = backfill.run(streams).await;
-    handle.backfill_end();
-    done?;
-    let mut report = backfill.report;
-    report.seconds = began.elapsed().as_secs_f64();
-    Ok(report)
+    backfill.run(streams).await?;
+    drop(turns);
+    Ok(backfill.report)
 }
 
 /// Checks every line that would be new. Returns the first time that the file states.
 async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, until: Time) -> Result<Time, IngestError> {
-    let (known, last_cut) = {
-        let governance = handle.shared().governance();
-        let known = governance
-            .files
-            .values()
-            .find(|known| {
-                known.ledger == identity.kind.ledger() && known.first_line_sha256 == identity.first_line_sha256
-            })
-            .map(|known| known.file);
-        (known, governance.last_cut.as_ref().map(|cut| cut.instant))
-    };
-    let last_line = match known {
-        Some(number) => Comparer::new(handle, identity, number).await?.last_line(),
-        None => 0,
+    let last_cut = handle.shared().governance().last_cut.as_ref().map(|cut| cut.instant);
+    let mut comparer = match known(handle, identity) {
+        Ok(number) => Some(Comparer::new(handle, identity, number).await?),
+        Err(_) => None,
     };
     let mut lines = Lines::open(file)?;
     let (mut first, mut latest) = (None, Time::from_micros(i64::MIN));
     let mut untimed = Vec::new();
     while let Some(line) = lines.line()? {
+        if line.number % LINES_PER_HOLD == 1 {
+            handle.backfill_begin().await?;
+        }
         if is_blank(&line.bytes) {
             continue;
         }
         let own = recorded_time(identity.kind, &line.bytes, handle.times());
         first = first.or(own);
         latest = own.map_or(latest, |own| own.max(latest));
-        if line.number <= last_line {
+        if let Some(comparer) = &mut comparer
+            && comparer.has(line.number, &line.bytes)?
+        {
             continue;
         }
         if first.is_none() {
