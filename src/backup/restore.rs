@@ -128,7 +128,7 @@ async fn fetch(file: &File, target: &Target, partial: &Path, progress: &Progress
         return Ok(());
     }
     // No file of a backup can have this name, since a manifest with a backslash in a name is refused.
-    let temporary = partial.join(r"\part");
+    let temporary = partial.join(r"fetched\part");
     let mut written = fs::File::create(&temporary).map_err(at(&temporary))?;
     let read = target.read(file, progress, |chunk| written.write_all(chunk).map_err(at(&temporary))).await;
     let found = read.map_err(|error| {

@@ -55,14 +55,12 @@ fn begun(pid: u32) -> Option<String> {
 }
 
 fn has_ended(pid: u32, claimed: &str) -> bool {
-    match begun(pid) {
-        Some(begun) => begun != claimed,
-        // `/proc` may hide the processes of other users; the kernel still says whether there is one.
-        None => {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
-        }
+    if let Some(begun) = begun(pid) {
+        return begun != claimed;
     }
+    // `/proc` may hide the processes of other users; the kernel still says whether there is one.
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(test)]
