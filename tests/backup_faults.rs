@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use govledger::backup::{Found, Manifest, Target, describe, send};
 use support::guarded::Guarded;
 use support::parts;
 use support::process::{Finished, binary, finish};
@@ -217,6 +218,39 @@ fn a_damaged_object_of_an_s3_server_is_put_again_and_told() {
     let s3 = S3::start(versitygw, &scratch);
     let host = Host::with("faults-s3", s3.environment());
     is_put_again(&host, "s3://backups/qwen3", &s3.root.join("backups/qwen3"));
+}
+
+/// The files under way from a host whose disk changes them: what was hashed, and what became of sending it.
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_copied_is_told_and_spoils_no_object() {
+    let scratch = Scratch::new("faults-changed");
+    let path = scratch.write("rank0.engine", "as it was hashed");
+    let found = [Found { name: "plan/rank0.engine".to_owned(), path: path.clone() }];
+    let files = describe(&found, &|_| ()).await.unwrap();
+    let object = files[0].sha256.clone();
+    let manifest = Manifest::new(STACK, "41", "2026-10-01T08:30:00Z".parse().unwrap(), files);
+    let target = [Target::open_to_fill(scratch.join("target").to_str().unwrap()).unwrap()];
+    let refused = async || {
+        let sent = send(&found, &manifest, &target, &|_| ()).await.remove(0);
+        assert!(!scratch.join("target/manifests").exists());
+        sent.manifest_sha256.unwrap_err().to_string()
+    };
+    let stored = scratch.join("target/objects/sha256").join(&object[..2]).join(&object);
+
+    fs::write(&path, "as it is now....").unwrap();
+    let said = refused().await;
+    assert!(
+        said.contains(&format!("plan/rank0.engine hashes to {}", ledger::Hash::of(b"as it is now....").to_hex())),
+        "{said}"
+    );
+    // What is there may have been misread: a file that is no longer what was hashed does not take its place.
+    fs::write(&stored, "as it was mashed").unwrap();
+    let said = refused().await;
+    assert!(said.contains("as before; it changed while it was copied"), "{said}");
+    assert_eq!(fs::read_to_string(&stored).unwrap(), "as it was mashed");
+    fs::write(&path, "as it was hashed").unwrap();
+    let sent = send(&found, &manifest, &target, &|_| ()).await.remove(0);
+    assert_eq!((sent.manifest_sha256.is_ok(), sent.mended), (true, vec!["plan/rank0.engine".to_owned()]));
 }
 
 #[test]
