@@ -140,11 +140,11 @@ fn lines_out_of_order_and_from_two_callers_are_taken_once() {
 fn nothing_of_the_present_comes_amid_a_history() {
     let scratch = Scratch::new("intake-history");
     let node = Node::init(&scratch.join("data"));
-    let line = |second: u32, engine: usize| {
+    let stamped = |second: u32, engine: usize| {
         let event = publish("s", engine);
         format!("{},\"timestamp\":\"2026-10-01T08:00:{second:02}+00:00\"}}\n", &event[..event.len() - 1])
     };
-    let path = scratch.write("events.ndjson", (line(1, 0) + &line(35, 1)).as_bytes());
+    let path = scratch.write("events.ndjson", (stamped(1, 0) + &stamped(35, 1)).as_bytes());
     let live = || {
         let event = Submission { header: Header::default(), body: publish("live", 9).into_bytes() };
         let mut chunk = MetricsChunk::default();

@@ -5,7 +5,7 @@
 //! seal meanwhile. Nothing is written to the ledger.
 //!
 //! A segment that is no longer written to changes its form once, when it is sealed. Whoever copies it from its path and finds it
-//! gone takes the copy again.
+//! gone takes the sealed one, [`sealed_form`].
 
 use std::{
     path::{Path, PathBuf},
@@ -90,6 +90,11 @@ impl Copy {
         }
         Ok(written.iter().filter_map(|path| path.strip_prefix(into).ok().map(Path::to_owned)).collect())
     }
+}
+
+/// Where the sealed form of a raw segment lies, once it has been sealed; of no other file.
+pub fn sealed_form(path: &Path) -> Option<PathBuf> {
+    (path.extension()? == "segment").then(|| path.with_extension("sealed"))
 }
 
 /// The head file, with the keys that verify it.

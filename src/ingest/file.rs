@@ -311,7 +311,7 @@ async fn when_free<T, F: Future<Output = Result<T, IngestError>>>(
     loop {
         match attempt().await {
             Err(IngestError::Submit(SubmitError::Busy { .. })) => {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
             other => return other,
         }

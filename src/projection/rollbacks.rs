@@ -429,9 +429,14 @@ mod tests {
             let mut rollbacks = Rollbacks::default();
             rollbacks.claim(7, Time::default(), "ann", &claim("good", None, rehearsal), Some("bad"));
             let work = if rehearsal {
-                let (code, detail) = (None, String::new());
-                let (stage, state) = (Stage::Complete, StageState::Done);
-                RollbackWork::Step(RollbackStep { stack: STACK.into(), attempt: 7, stage, state, code, detail })
+                RollbackWork::Step(RollbackStep {
+                    stack: STACK.into(),
+                    attempt: 7,
+                    stage: Stage::Complete,
+                    state: StageState::Done,
+                    code: None,
+                    detail: String::new(),
+                })
             } else {
                 RollbackWork::Abandon(RollbackAbandon { stack: STACK.into(), attempt: 7, reason: "lost".into() })
             };

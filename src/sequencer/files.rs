@@ -86,7 +86,9 @@ impl FileProgress {
         if self.runs.len() > RUNS_MAX {
             let merged = |pair: &[LineRun]| {
                 let mut run = pair[0];
-                pair.iter().for_each(|other| run.absorb(other));
+                for other in pair {
+                    run.absorb(other);
+                }
                 run
             };
             self.runs = self.runs.chunks(2).map(merged).collect();

@@ -58,9 +58,10 @@ pub struct Submission {
 
 /// Why the writer did not do it: whoever comes while a history is taken comes again.
 fn not_taken(error: Arc<SequencerError>) -> SubmitError {
-    match *error {
-        SequencerError::Backfilling => SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS },
-        _ => SubmitError::Sequencer(error),
+    if matches!(*error, SequencerError::Backfilling) {
+        SubmitError::Busy { retry_after_s: RETRY_AFTER_SECONDS }
+    } else {
+        SubmitError::Sequencer(error)
     }
 }
 

@@ -11,11 +11,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use ledger::SignedCheckpoint;
-use ledger::copy::Copy;
+use ledger::copy::{Copy, sealed_form};
 use serde_json::{Value, json};
 
 use super::backup::{open_all, runtime, tell_mended};
-use crate::backup::{BackupError, Found, Manifest, Sent, describe, in_order, send};
+use crate::backup::{BackupError, Found, Manifest, Sent, Target, describe, in_order, send};
 use crate::cli::args::Options;
 use crate::cli::error::{CliError, Exit, Outcome, file_error};
 use crate::cli::ingest::progress_bar;
@@ -24,8 +24,6 @@ use crate::cli::source::{Place, exported};
 use crate::clock::Clock;
 use crate::sequencer::DataDir;
 
-/// Copies begun again because a segment was sealed while it was copied: rare, and each finds what the one before sent.
-const TRIES: usize = 5;
 /// Small files beside the ledgers.
 const BESIDE: [&str; 4] = ["settings.json", "node.json", "last-use.json", "keys/rotations"];
 
@@ -60,66 +58,55 @@ struct Taken {
     _aside: Aside,
 }
 
-/// What was copied, and what became of it.
-struct Made {
-    manifest: Manifest,
-    checkpoints: Vec<(String, SignedCheckpoint)>,
-    sent: Vec<Sent>,
+impl Taken {
+    /// Takes the sealed form of each segment whose raw one has gone; whether there was one.
+    fn follow_sealed(&mut self) -> bool {
+        let mut is_any = false;
+        for found in &mut self.found {
+            let Some(sealed) = sealed_form(&found.path) else { continue };
+            if !found.path.exists() && sealed.exists() {
+                found.name = Path::new(&found.name).with_file_name(file_name(&sealed)).display().to_string();
+                found.path = sealed;
+                is_any = true;
+            }
+        }
+        is_any
+    }
 }
 
 pub(super) fn make(place: &Place, options: &Options, to: &[String]) -> Outcome {
     let data = DataDir::open(&place.data)?;
-    for _ in 1..TRIES {
-        match attempt(&data, to) {
-            Ok(made) if made.sent.iter().any(|sent| sent.manifest_sha256.as_ref().is_err_and(is_gone)) => {}
-            Err(Failed::Gone) => {}
-            Ok(made) => return report(options, made),
-            Err(Failed::Other(error)) => return Err(error),
+    let mut taken = take(&data)?;
+    let (targets, unusable) = open_all(to)?;
+    let runtime = runtime()?;
+    // A segment may be sealed while it is copied. What was sent is found there the next time, and each is sealed once, so
+    // this ends however fast the service writes.
+    let (manifest, mut sent) = loop {
+        let copied = runtime.block_on(copy(&data, &taken, &targets));
+        let is_gone = match &copied {
+            Ok((_, sent)) => sent.iter().any(|sent| sent.manifest_sha256.as_ref().is_err_and(is_gone)),
+            Err(error) => is_gone(error),
+        };
+        if !is_gone || !taken.follow_sealed() {
+            break copied?;
         }
-    }
-    match attempt(&data, to) {
-        Ok(made) => report(options, made),
-        Err(Failed::Gone) => Err(CliError::failed("segments are sealed faster than they can be copied; try again")),
-        Err(Failed::Other(error)) => Err(error),
-    }
-}
-
-/// Why an attempt failed.
-enum Failed {
-    /// A file was sealed meanwhile.
-    Gone,
-    Other(CliError),
-}
-
-impl<E: Into<CliError>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
+    };
+    sent.extend(unusable);
+    report(options, &manifest, &taken.checkpoints, sent)
 }
 
 fn is_gone(error: &BackupError) -> bool {
     matches!(error, BackupError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
-fn attempt(data: &DataDir, to: &[String]) -> Result<Made, Failed> {
-    let taken = take(data)?;
-    let (targets, unusable) = open_all(to)?;
+async fn copy(data: &DataDir, taken: &Taken, targets: &[Target]) -> Result<(Manifest, Vec<Sent>), BackupError> {
     let bar = progress_bar("copying and reading again");
-    let made = runtime()?.block_on(async {
-        let files = describe(&taken.found, &|bytes| bar.inc(bytes)).await?;
-        let root = taken.checkpoints.first().map(|(_, governance)| governance.root().to_hex()).unwrap_or_default();
-        let manifest = Manifest::new(&place_of(data.node()), &root, Clock::System.now(), files);
-        let sent = send(&taken.found, &manifest, &targets, &|bytes| bar.inc(bytes)).await;
-        Ok::<_, BackupError>((manifest, sent))
-    });
+    let files = describe(&taken.found, &|bytes| bar.inc(bytes)).await?;
+    let root = taken.checkpoints.first().map(|(_, governance)| governance.root().to_hex()).unwrap_or_default();
+    let manifest = Manifest::new(&place_of(data.node()), &root, Clock::System.now(), files);
+    let sent = send(&taken.found, &manifest, targets, &|bytes| bar.inc(bytes)).await;
     bar.finish_and_clear();
-    match made {
-        Ok((manifest, sent)) => {
-            Ok(Made { manifest, checkpoints: taken.checkpoints, sent: sent.into_iter().chain(unusable).collect() })
-        }
-        Err(error) if is_gone(&error) => Err(Failed::Gone),
-        Err(error) => Err(error.into()),
-    }
+    Ok((manifest, sent))
 }
 
 /// Takes down what belongs to the copy, and copies aside what changes.
@@ -145,8 +132,7 @@ fn take_ledger(
 ) -> Result<(), CliError> {
     let copy = Copy::of(&data.ledger_dir(name), &data.verifier_key(name)?)?;
     for path in copy.finished() {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        found.push(Found { name: format!("{name}/segments/{file}"), path: path.clone() });
+        found.push(Found { name: format!("{name}/segments/{}", file_name(path)), path: path.clone() });
     }
     let into = aside.join(name);
     for relative in copy.write_open(&into)? {
@@ -154,6 +140,10 @@ fn take_ledger(
     }
     checkpoints.push((name.to_owned(), copy.checkpoint().clone()));
     Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Settings, names and verifier keys; no private key.
@@ -198,8 +188,12 @@ fn take_blobs(blobs: &Path, found: &mut Vec<Found>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn report(options: &Options, made: Made) -> Outcome {
-    let Made { manifest, checkpoints, sent } = made;
+fn report(
+    options: &Options,
+    manifest: &Manifest,
+    checkpoints: &[(String, SignedCheckpoint)],
+    sent: Vec<Sent>,
+) -> Outcome {
     let (mut targets, mut failed): (Vec<Value>, Vec<CliError>) = (Vec::new(), Vec::new());
     let all = sent.len();
     for sent in sent {
@@ -225,7 +219,7 @@ fn report(options: &Options, made: Made) -> Outcome {
             &json!({ "backup_id": manifest.backup_id, "ledgers": ledgers, "files": manifest.files.len(), "bytes": manifest.total_bytes(), "targets": targets }),
         );
     } else {
-        print(&manifest, &ledgers, &targets);
+        print(manifest, &ledgers, &targets);
     }
     match failed.first() {
         None => Ok(Exit::Fine),

@@ -6,7 +6,7 @@
 use super::Governance;
 use super::decide::refuse;
 use crate::domain::command::{IssuerTrust, PrincipalEnroll, TokenIssue, TokenRevoke};
-use crate::domain::principal::{Principals, Role, is_under};
+use crate::domain::principal::{Principal, Principals, Role, is_under};
 use crate::domain::refusal::Refusal;
 use crate::domain::settings::RULES_PEOPLE;
 use crate::domain::time::Time;
@@ -74,7 +74,7 @@ impl Governance {
     /// Refuses what takes the last way in that lasts from the admins. `name` is whom the change is about: only what somebody
     /// has can be taken from them.
     fn check_way_in(&self, name: &str, field: &str, change: impl FnOnce(&mut Principals)) -> Result<(), Refusal> {
-        if !self.principals.get(name).is_some_and(|found| found.is_lasting_admin()) {
+        if !self.principals.get(name).is_some_and(Principal::is_lasting_admin) {
             return Ok(());
         }
         let mut after = self.principals.clone();

@@ -192,7 +192,7 @@ fn ask_as(bench: &mut Bench, name: &str, role: Role, by: &Authentication, key: &
 fn linked(name: &str, subject: &str) -> Request {
     let identity = Some(Identity { issuer: ISSUER.into(), subject: subject.into() });
     let roles = [Role::Finance].into();
-    Request::PrincipalEnroll(PrincipalEnroll { identity, roles, ..enroll(name, false, name, None, false) })
+    Request::PrincipalEnroll(PrincipalEnroll { roles, identity, ..enroll(name, false, name, None, false) })
 }
 
 fn trusted(alias: &str) -> Request {
