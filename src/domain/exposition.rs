@@ -69,6 +69,9 @@ fn sample(line: usize, text: &str) -> Result<Sample<'_>, Fault> {
     };
     let mut words = rest.split([' ', '\t']).filter(|word| !word.is_empty());
     let value = words.next().ok_or_else(|| fault("no value"))?;
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(fault("a value that no number is written as"));
+    }
     if let Some(stamp) = words.next() {
         let digits = stamp.strip_prefix('-').unwrap_or(stamp);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -188,6 +191,8 @@ mod tests {
             ("1a 2", "no metric's name at its beginning"),
             ("a", "nothing separates name and value"),
             ("a{}", "no value"),
+            ("a 1\r\r", "a value that no number is written as"),
+            ("a \u{661}", "a value that no number is written as"),
             ("a\u{e4} 1", "nothing separates name and value"),
             ("a 1 x", "what follows the value is no timestamp"),
             ("a 1 2 3", "more than a value and a timestamp"),
