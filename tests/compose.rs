@@ -238,6 +238,8 @@ fn check_exposition(http: &Http) {
             "scrape",
             "backup",
             "rollback",
+            "witness",
+            "cosigned",
         ];
         let there = exposed.contains(&name) || needs_an_event.iter().any(|part| name.contains(part));
         assert!(there, "{name} is not exposed:\n{text}");

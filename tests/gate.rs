@@ -160,7 +160,12 @@ fn nginx_follows_the_gate_and_keeps_its_last_answer() {
     let config = scratch.write("nginx.conf", example("nginx.conf", &replaced));
     std::fs::create_dir(scratch.join("tmp")).unwrap();
     let mut command = Command::new(&nginx);
-    command.arg("-p").arg(scratch.path()).arg("-c").arg(config).args(["-e", "stderr", "-g", "daemon off;"]);
+    command.current_dir(scratch.path()).arg("-p").arg(scratch.path()).arg("-c").arg(config).args([
+        "-e",
+        "stderr",
+        "-g",
+        "daemon off;",
+    ]);
     // Root's workers would become `nobody`, who may not enter the scratch directory.
     if is_root() {
         command.args(["-g", "user root;"]);
