@@ -1,5 +1,6 @@
 //! One way to start a service in a test.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::disk::FailingDisk;
 use crate::support::http::{Http, Reply};
+use crate::support::wait::wait_for;
 
 pub(crate) const NOW: &str = "2026-11-01T00:00:00Z";
 pub(crate) const LOCAL_TOKEN: &str = "glt_local";
@@ -216,6 +218,15 @@ impl App {
         }
         if let Some(running) = self.running.take() {
             running.stop().unwrap();
+            self.wait_unlocked();
+        }
+    }
+
+    /// A process that another test starts this moment has a copy of each open lock until it runs its program.
+    fn wait_unlocked(&self) {
+        for ledger in std::fs::read_dir(self.data.path().join("data")).unwrap() {
+            let Ok(lock) = File::open(ledger.unwrap().path().join("lock")) else { continue };
+            wait_for("the lock of a ledger", Duration::from_secs(10), || lock.try_lock().ok());
         }
     }
 }
