@@ -22,15 +22,15 @@ use support::wait::wait_for;
 const SOON: Duration = Duration::from_mins(1);
 const STAMPED: &[(&str, &str)] = &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
 
-/// A broker that knows rights, where what nobody was given is everybody's.
-fn broker() -> Option<Kafka> {
+/// A broker that knows rights, where what nobody was given is everybody's; with users too, where it has a listener for them.
+fn broker(sasl_ssl: bool) -> Option<Kafka> {
     let parts = parts::kafka()?;
     let settings = [
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
         ("allow.everyone.if.no.acl.found", "true"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Some(Kafka::start(&parts, &Options { settings, ..Options::default() }))
+    Some(Kafka::start(&parts, &Options { sasl_ssl, settings }))
 }
 
 fn allow(kafka: &Kafka, principal: &str, topic: &str, operations: &[&str]) {
@@ -77,7 +77,7 @@ fn finding<'a>(answer: &'a Value, check: &str, part: &str) -> &'a Value {
 
 #[test]
 fn the_doctor_names_what_is_wrong_and_produces_nothing() {
-    let Some(kafka) = broker() else { return };
+    let Some(kafka) = broker(false) else { return };
     let scratch = Scratch::new("doctor");
     kafka.create_topic("good", 1, STAMPED);
     kafka.create_topic("requests", 2, &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "604800000")]);
@@ -180,7 +180,7 @@ fn what_would_be_produced_is_refused(scratch: &Scratch, http: &Http) {
 
 #[test]
 fn a_shadow_shows_cuts_and_alerts_and_produces_nothing() {
-    let Some(kafka) = broker() else { return };
+    let Some(kafka) = broker(false) else { return };
     let scratch = Scratch::new("shadow");
     kafka.create_topic("events", 1, STAMPED);
     kafka.create_topic("requests", 2, STAMPED);

@@ -3,22 +3,10 @@
 
 use serde_json::Value;
 
-use super::{STAMPED, allow, dear, ends, finding, published};
-use crate::support::kafka::{Kafka, Options, SASL_PASSWORD, SASL_USER};
-use crate::support::parts;
+use super::{STAMPED, allow, broker, dear, ends, finding, published};
+use crate::support::kafka::{Kafka, SASL_PASSWORD, SASL_USER};
 use crate::support::process::govledger;
 use crate::support::scratch::Scratch;
-
-/// A broker that knows users and rights, where what nobody was given is everybody's.
-fn broker() -> Option<Kafka> {
-    let parts = parts::kafka()?;
-    let settings = [
-        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-        ("allow.everyone.if.no.acl.found", "true"),
-    ];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Some(Kafka::start(&parts, &Options { sasl_ssl: true, settings }))
-}
 
 /// A client of the broker's.
 struct Client<'a> {
@@ -57,7 +45,7 @@ fn error(answer: &Value, check: &str, part: &str, mends: &str) {
 
 #[test]
 fn what_keeps_a_client_out_is_named() {
-    let Some(kafka) = broker() else { return };
+    let Some(kafka) = broker(true) else { return };
     kafka.create_topic("events", 1, STAMPED);
     kafka.create_topic("requests", 1, STAMPED);
     let client = Client { kafka: &kafka, scratch: Scratch::new("doctor-sasl") };
@@ -86,7 +74,7 @@ fn what_keeps_a_client_out_is_named() {
 
 #[test]
 fn a_right_that_is_missing_is_found_with_the_command_that_gives_it() {
-    let Some(kafka) = broker() else { return };
+    let Some(kafka) = broker(true) else { return };
     let user = format!("User:{SASL_USER}");
     for topic in ["open", "hidden", "unreadable", "unreadable-and-empty", "unconfigured"] {
         kafka.create_topic(topic, 1, STAMPED);
