@@ -21,8 +21,8 @@ use crate::{
     disk::{Access, Disk, DiskFile, OsDisk, write_file},
     error::{Damage, DamageKind, Error, IoContext as _},
     layout::{
-        check_identity, check_is_ledger, find_segment, head_path, list_segments, sealed_path, segment_path,
-        segments_dir, tree_dir,
+        RAW, SEALED, check_identity, check_is_ledger, find_segment, head_path, list_segments, sealed_path,
+        segment_path, segments_dir, tree_dir,
     },
     note::VerifierKey,
     recovery::{Head, Recovery, read_head, recover},
@@ -94,7 +94,7 @@ impl Copy {
 
 /// Where the sealed form of a raw segment lies, once it has been sealed; of no other file.
 pub fn sealed_form(path: &Path) -> Option<PathBuf> {
-    (path.extension()? == "segment").then(|| path.with_extension("sealed"))
+    (path.extension()? == RAW).then(|| path.with_extension(SEALED))
 }
 
 /// The head file, with the keys that verify it.

@@ -35,8 +35,8 @@ use crate::{
 
 /// Where the first frame of a segment starts.
 pub(crate) const SEGMENT_DATA_AT: u64 = BLOCK_BYTES as u64;
-const RAW: &str = "segment";
-const SEALED: &str = "sealed";
+pub(crate) const RAW: &str = "segment";
+pub(crate) const SEALED: &str = "sealed";
 const SEALING: &str = "sealing";
 
 pub(crate) fn lock_path(dir: &Path) -> PathBuf {

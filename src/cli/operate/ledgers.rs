@@ -177,10 +177,10 @@ fn take_blobs(blobs: &Path, found: &mut Vec<Found>) -> Result<(), CliError> {
         let group = group.map_err(file_error(blobs))?.path();
         for entry in fs::read_dir(&group).map_err(file_error(&group))? {
             let path = entry.map_err(file_error(&group))?.path();
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let file = file_name(&path);
             // What a crash left half-written is no record.
             if ledger::Hash::from_hex(&file).is_ok() {
-                let name = format!("blobs/{}/{file}", group.file_name().unwrap_or_default().to_string_lossy());
+                let name = format!("blobs/{}/{file}", file_name(&group));
                 found.push(Found { name, path });
             }
         }

@@ -58,6 +58,9 @@ impl Comparer {
 
     /// Whether `line` is here; an error where the ledger has other bytes for it. Lines are asked for in order.
     pub(super) fn has(&mut self, line: u64, bytes: &[u8]) -> Result<bool, IngestError> {
+        if line > self.last_line {
+            return Ok(false);
+        }
         self.found = self.found.split_off(&line);
         self.read_to(line)?;
         let Some(found) = self.found.get(&line) else { return Ok(false) };
