@@ -175,6 +175,53 @@ fn history_is_closed_up_to_the_last_cut() {
 }
 
 #[test]
+fn no_history_follows_an_entry_of_the_present() {
+    let scratch = Scratch::new("behind-entry");
+    let node = Node::init(&scratch.join("data"));
+    let event = |id: &str, time: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"ci","type":"note","subject":"s","time":"{time}","data":{{}}}}"#
+        ) + "\n"
+    };
+    // Of the present, by its arrival: no cut yet.
+    ingest(&node, &scratch.write("live.ndjson", event("1", "2026-10-01T09:00:00Z")));
+    assert!(node.handle.shared().governance().last_cut.is_none());
+    let before = node.roots();
+    let record = "{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"2026-10-01T09:00:05Z\"}\n";
+    for file in [scratch.write("a.ndjson", event("2", "2026-10-01T09:00:01Z")), scratch.write("b.ndjson", record)] {
+        let error = node.backfill(&[&file]).unwrap_err();
+        assert!(matches!(error, IngestError::BehindEntry { line: 1, .. }), "{error}");
+        assert!(error.to_string().contains("line 1 is of 2026-10-01T09:00:0"), "{error}");
+    }
+    assert_eq!(node.roots(), before);
+    // What is here already has its time.
+    let report = node.backfill(&[&scratch.write("again.ndjson", event("1", "2026-10-01T09:00:00Z"))]).unwrap();
+    assert_eq!((report.read, report.duplicates), (1, 1));
+    assert_eq!(node.roots(), before);
+}
+
+#[test]
+fn a_file_given_twice_is_refused() {
+    let scratch = Scratch::new("given-twice");
+    let node = Node::init(&scratch.join("data"));
+    let line = |second: &str| {
+        format!(
+            "{{\"model\":\"m\",\"engine_hash\":\"e\",\"duration_ms\":1,\"recorded_at\":\"2026-10-01T09:00:{second}Z\"}}\n"
+        )
+    };
+    let whole = scratch.write("whole.ndjson", line("01") + &line("12"));
+    let part = scratch.write("part.ndjson", line("01"));
+    let before = node.roots();
+    for files in [[whole.as_path(), &whole], [&part, &whole]] {
+        let error = node.backfill(&files).unwrap_err();
+        assert!(matches!(error, IngestError::GivenTwice { .. }), "{error}");
+        assert_eq!(node.roots(), before);
+    }
+    node.backfill(&[&part]).unwrap();
+    assert_eq!(node.backfill(&[&whole]).unwrap().duplicates, 1);
+}
+
+#[test]
 fn a_file_that_changed_behind_our_back_is_named() {
     let scratch = Scratch::new("changed");
     let node = Node::init(&scratch.join("data"));

@@ -507,17 +507,19 @@ impl From<IngestError> for Problem {
             IngestError::Submit(error) => error.into(),
             IngestError::Sequencer(error) => error.into(),
             IngestError::Read { .. } => Self::internal(&error),
-            IngestError::Unclassified { .. } | IngestError::NoTime { .. } | IngestError::AfterUntil { .. } => {
-                Self::new(Kind::IntakeRefused, error.to_string())
-            }
+            IngestError::Unclassified { .. }
+            | IngestError::NoTime { .. }
+            | IngestError::AfterUntil { .. }
+            | IngestError::GivenTwice { .. } => Self::new(Kind::IntakeRefused, error.to_string()),
             IngestError::Differs { position, .. } => {
                 let mut problem = Self::new(Kind::IntakeConflict, error.to_string());
                 problem.by_position = Some(position);
                 problem
             }
-            IngestError::BehindCut { .. } | IngestError::NotRegistered { .. } | IngestError::RecordedNeedsEmbedded => {
-                Self::new(Kind::IntakeConflict, error.to_string())
-            }
+            IngestError::BehindCut { .. }
+            | IngestError::BehindEntry { .. }
+            | IngestError::NotRegistered { .. }
+            | IngestError::RecordedNeedsEmbedded => Self::new(Kind::IntakeConflict, error.to_string()),
         }
     }
 }

@@ -159,9 +159,11 @@ impl From<IngestError> for CliError {
             IngestError::Read { .. }
             | IngestError::Unclassified { .. }
             | IngestError::NoTime { .. }
+            | IngestError::GivenTwice { .. }
             | IngestError::RecordedNeedsEmbedded => Self::usage(text),
             IngestError::Differs { .. }
             | IngestError::BehindCut { .. }
+            | IngestError::BehindEntry { .. }
             | IngestError::NotRegistered { .. }
             | IngestError::AfterUntil { .. } => Self::new(Exit::Refused, text),
             IngestError::Submit(inner) => inner.into(),

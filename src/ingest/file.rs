@@ -8,6 +8,7 @@
 
 mod blocks;
 mod compare;
+mod fresh;
 mod lines;
 mod recorded;
 mod tail;
@@ -23,15 +24,18 @@ use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
 use crate::domain::time::Time;
 use crate::projection::governance::Verdict;
-use crate::sequencer::{Handle, MetricsChunk, SequencerError, Submission, SubmitError};
+use crate::sequencer::{Handle, SequencerError, SubmitError};
 
 use compare::Comparer;
+use fresh::Fresh;
 pub use lines::{FileKind, classify};
 pub use recorded::ingest_recorded;
 pub use tail::follow;
 
 /// Bytes of lines handed over at once.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes that a header adds to a line, about.
+const HEADER_BYTES: usize = 48;
 
 /// What an intake did, in lines of the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -146,6 +150,30 @@ pub enum IngestError {
         /// The last cut.
         last_cut: Time,
     },
+    /// Something of a later time is there already, so the line could not have its own.
+    #[error(
+        "{name} line {line} is of {time}, and the governance ledger has an entry of {last_entry} already; nothing was ingested. Ingest with --time arrival, or into a new data directory"
+    )]
+    BehindEntry {
+        /// The file.
+        name: String,
+        /// The line.
+        line: u64,
+        /// Its time.
+        time: Time,
+        /// The time of the last governance entry.
+        last_entry: Time,
+    },
+    /// One file under two names, or one name twice.
+    #[error(
+        "{name} begins with the same line as {other}, so they are one file; give the longer one alone; nothing was ingested"
+    )]
+    GivenTwice {
+        /// The file.
+        name: String,
+        /// The one before it.
+        other: String,
+    },
     /// A sender's clock far ahead.
     #[error("{name} line {line} is of {time}, which is after {until} (--until); nothing was ingested")]
     AfterUntil {
@@ -248,7 +276,7 @@ impl FileLines<'_> {
         let _turn = handle.file_turn(self.number).await;
         let mut comparer = Comparer::new(handle, self.identity, self.number).await?;
         let mut report = Report::default();
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::new(handle, self.identity.kind, self.bytes);
         for (line, text) in (self.from_line..).zip(lines::split(self.bytes)) {
             if lines::is_blank(text) {
                 continue;
@@ -263,45 +291,12 @@ impl FileLines<'_> {
                     submitter: self.submitter.map(str::to_owned),
                     ..Header::at(handle.now())
                 };
-                fresh.push(Submission { header, body: text.to_vec() });
+                fresh.push(header, text, &mut report)?;
             }
         }
-        submit(handle, self.identity.kind, fresh, &mut report).await?;
+        fresh.hand_in(handle, &mut report).await?;
         Ok(report)
     }
-}
-
-async fn submit(
-    handle: &Handle,
-    kind: FileKind,
-    fresh: Vec<Submission>,
-    report: &mut Report,
-) -> Result<(), IngestError> {
-    if fresh.is_empty() {
-        return Ok(());
-    }
-    match kind {
-        FileKind::Governance => {
-            for outcome in handle.submit_events(fresh).await? {
-                report.count(&outcome.verdict);
-            }
-        }
-        FileKind::Metrics if handle.is_kafka() => {
-            report.admitted += handle.produce_metrics_read_back(fresh).await?.len() as u64;
-        }
-        FileKind::Metrics => {
-            let prepare = handle.prepare();
-            let mut chunk = MetricsChunk::default();
-            for item in fresh {
-                match prepare.push(&mut chunk, item.header, &item.body)? {
-                    Ok(_) => report.admitted += 1,
-                    Err(_) => report.rejected += 1,
-                }
-            }
-            handle.append_metrics_waiting(0, chunk).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Tries again while the queue is full: a file can wait.

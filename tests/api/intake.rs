@@ -218,8 +218,11 @@ fn lines_of_a_file_are_taken_once() {
 #[test]
 fn a_backfill_is_spooled_and_leaves_nothing_behind() {
     let app = App::start();
-    let log = LOG.replace('}', ",\"recorded_at\":\"2026-10-01T08:31:00+00:00\"}");
-    let (events, logs) = (format!("{LEGACY}\n"), format!("{log}\n{log}\n"));
+    // After the entries that made the principals, which history cannot go behind.
+    app.clock.set("2026-11-01T01:00:00Z".parse().unwrap());
+    let log = LOG.replace('}', ",\"recorded_at\":\"2026-11-01T00:31:00+00:00\"}");
+    let event = LEGACY.replace("2026-10-01T08:30", "2026-11-01T00:30");
+    let (events, logs) = (format!("{event}\n"), format!("{log}\n{log}\n"));
     let manifest = json!([{ "name": "events", "bytes": events.len() }, { "name": "logs", "bytes": logs.len() }]);
     let body = format!("{manifest}\n{events}{logs}");
     let report = app.as_role("publisher").post("/v1/backfill", &[], body.as_bytes()).expect(200).json();

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use tokio::task::JoinHandle;
 
 use super::lines::{self, Block};
-use super::{IngestError, Report};
+use super::{HEADER_BYTES, IngestError, Report};
 use crate::domain::leaf::Header;
 use crate::sequencer::{Handle, MetricsChunk, Prepare, Queued, SequencerError, SubmitError};
 
@@ -18,8 +18,6 @@ use crate::sequencer::{Handle, MetricsChunk, Prepare, Queued, SequencerError, Su
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks handed to the writer and not yet durable.
 const QUEUED_MAX: usize = 24;
-/// Bytes that a header adds to a line, about.
-const HEADER_BYTES: usize = 48;
 
 type Prepared = Result<(MetricsChunk, Report), SequencerError>;
 

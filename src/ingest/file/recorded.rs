@@ -63,6 +63,7 @@ async fn take(
     let mut checked = Vec::new();
     for file in files {
         let identity = lines::identify(&file)?;
+        refuse_twice(&checked, &file, &identity)?;
         let first = check(handle, &file, &identity, until).await?;
         checked.push((file, identity, first));
     }
@@ -87,9 +88,26 @@ async fn take(
     Ok(backfill.report)
 }
 
+/// A file beside a copy or an older part of itself: each line would be taken twice, since neither is there to compare with.
+fn refuse_twice(
+    checked: &[(FileSource, FileIdentity, Time)],
+    file: &FileSource,
+    identity: &FileIdentity,
+) -> Result<(), IngestError> {
+    let is_same =
+        |other: &FileIdentity| other.kind == identity.kind && other.first_line_sha256 == identity.first_line_sha256;
+    match checked.iter().find(|(_, other, _)| is_same(other)) {
+        Some((other, ..)) => Err(IngestError::GivenTwice { name: file.name.clone(), other: other.name.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Checks every line that would be new. Returns the first time that the file states.
 async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, until: Time) -> Result<Time, IngestError> {
-    let last_cut = handle.shared().governance().last_cut.as_ref().map(|cut| cut.instant);
+    let (last_cut, last_entry) = {
+        let governance = handle.shared().governance();
+        (governance.last_cut.as_ref().map(|cut| cut.instant), governance.time)
+    };
     let mut comparer = match known(handle, identity) {
         Ok(number) => Some(Comparer::new(handle, identity, number).await?),
         Err(_) => None,
@@ -120,11 +138,15 @@ async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, unti
         if latest > until {
             return Err(IngestError::AfterUntil { name: name(), line: line.number, time: latest, until });
         }
-        if let Some(last_cut) = last_cut.filter(|last_cut| latest <= *last_cut)
-            && !is_known(handle, identity.kind, &line.bytes)
-        {
-            return Err(IngestError::BehindCut { name: name(), line: line.number, time: latest, last_cut });
+        let behind_cut = last_cut.filter(|last_cut| latest <= *last_cut);
+        if (behind_cut.is_none() && latest >= last_entry) || is_known(handle, identity.kind, &line.bytes) {
+            continue;
         }
+        return Err(match behind_cut {
+            Some(last_cut) => IngestError::BehindCut { name: name(), line: line.number, time: latest, last_cut },
+            // Entries' times do not fall: what follows a later entry would be stamped, and judged, as of that one.
+            None => IngestError::BehindEntry { name: name(), line: line.number, time: latest, last_entry },
+        });
     }
     first.ok_or_else(|| IngestError::NoTime { name: file.name.clone() })
 }
