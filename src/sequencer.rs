@@ -30,8 +30,11 @@ pub use cache::Cache;
 pub use data_dir::{DataDir, InitOptions, Initialised, metrics_number, new_token, write_durably};
 pub use dry_run::dry_run;
 pub use error::SequencerError;
-pub use files::{FileProgress, FileState, FileTurns, LineRun};
-pub use handle::{CommandOutcome, Handle, ProduceError, Produced, Producer, Queued, Submission, SubmitError};
+pub use files::{FileProgress, FileState, FileTurn, FileTurns, LineRun};
+pub use handle::{
+    AtBroker, CommandOutcome, Ends, Handle, ProduceError, Produced, Producer, Queued, ReadBack, Submission,
+    SubmitError, Topic,
+};
 pub use metrics::{MetricsChunk, MetricsState, Prepare, judge};
 pub use own::ACCESS;
 pub use past::{fold_to, size_at};

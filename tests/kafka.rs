@@ -6,6 +6,8 @@
 mod files;
 #[path = "kafka/forgeries.rs"]
 mod forgeries;
+#[path = "kafka/handed_in_again.rs"]
+mod handed_in_again;
 #[path = "kafka/joining.rs"]
 mod joining;
 #[path = "kafka/kills.rs"]

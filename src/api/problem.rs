@@ -489,7 +489,9 @@ impl From<ledger::Error> for Problem {
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match &error {
-            SubmitError::Busy { retry_after_s } => Self::new(Kind::Busy, error.to_string()).retry_after(*retry_after_s),
+            SubmitError::Busy { retry_after_s } | SubmitError::NotReadYet { retry_after_s, .. } => {
+                Self::new(Kind::Busy, error.to_string()).retry_after(*retry_after_s)
+            }
             SubmitError::Stopped(_) => Self::new(Kind::WriterStopped, error.to_string()),
             SubmitError::Produce(ProduceError::ReadsOnly(why)) => Self::new(Kind::ReadsOnly, *why),
             SubmitError::Produce(ProduceError::Unconfirmed(_)) => {

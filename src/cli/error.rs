@@ -144,7 +144,10 @@ impl From<SubmitError> for CliError {
     fn from(error: SubmitError) -> Self {
         let exit = match &error {
             SubmitError::Produce(ProduceError::ReadsOnly(_)) => Exit::Refused,
-            SubmitError::Busy { .. } | SubmitError::NotYet | SubmitError::Produce(_) => Exit::Unreachable,
+            SubmitError::Busy { .. }
+            | SubmitError::NotReadYet { .. }
+            | SubmitError::NotYet
+            | SubmitError::Produce(_) => Exit::Unreachable,
             SubmitError::Sequencer(inner) if inner.is_damage() => Exit::Damaged,
             SubmitError::Stopped(_) | SubmitError::Sequencer(_) => Exit::Failed,
         };

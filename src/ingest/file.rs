@@ -24,7 +24,7 @@ use crate::domain::event::FileRegistered;
 use crate::domain::leaf::Header;
 use crate::domain::time::Time;
 use crate::projection::governance::Verdict;
-use crate::sequencer::{Handle, SequencerError, SubmitError};
+use crate::sequencer::{Handle, SequencerError, SubmitError, Topic};
 
 use compare::Comparer;
 use fresh::Fresh;
@@ -205,6 +205,14 @@ impl FileKind {
             Self::Metrics => "metrics-0",
         }
     }
+
+    /// The topic that its lines go to in Kafka mode.
+    const fn topic(self) -> Topic {
+        match self {
+            Self::Governance => Topic::Governance,
+            Self::Metrics => Topic::Metrics,
+        }
+    }
 }
 
 /// SHA-256 of a first line, hex.
@@ -273,7 +281,10 @@ struct FileLines<'a> {
 
 impl FileLines<'_> {
     async fn take(&self, handle: &Handle) -> Result<Report, IngestError> {
-        let _turn = handle.file_turn(self.number).await;
+        let mut turn = handle.file_turn(self.number).await;
+        // What an earlier intake left at the broker is compared too.
+        let is_known = turn.is_certain() || handle.read_to_ends(self.identity.kind.topic()).await?;
+        turn.doubt();
         let mut comparer = Comparer::new(handle, self.identity, self.number).await?;
         let mut report = Report::default();
         let mut fresh = Fresh::new(handle, self.identity.kind, self.bytes);
@@ -294,7 +305,8 @@ impl FileLines<'_> {
                 fresh.push(header, text, &mut report)?;
             }
         }
-        fresh.hand_in(handle, &mut report).await?;
+        let is_here = fresh.hand_in(handle, &mut report).await?;
+        turn.settle(is_known && is_here);
         Ok(report)
     }
 }

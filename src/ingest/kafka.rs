@@ -15,6 +15,7 @@ mod config;
 mod cursor;
 mod cuts;
 pub mod doctor;
+mod ends;
 mod error;
 mod intake;
 mod producer;

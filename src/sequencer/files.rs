@@ -129,18 +129,42 @@ impl FileState {
     }
 }
 
-/// Lets one intake of a file at a time compare and hand in, so that two callers do not both find a line missing.
+/// Lets one intake of a file at a time compare and hand in, so that two callers do not both find a line missing; and keeps,
+/// for each file, whether all that was handed in of it is known to be here.
 #[derive(Clone, Debug, Default)]
-pub struct FileTurns(Arc<Mutex<BTreeMap<u64, Arc<tokio::sync::Mutex<()>>>>>);
+pub struct FileTurns(Arc<Mutex<BTreeMap<u64, Arc<tokio::sync::Mutex<bool>>>>>);
 
 impl FileTurns {
     /// Waits for the turn of an intake of file `number`.
-    pub async fn take(&self, number: u64) -> OwnedMutexGuard<()> {
+    pub async fn take(&self, number: u64) -> FileTurn {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(number).or_default())
         };
-        turn.lock_owned().await
+        FileTurn(turn.lock_owned().await)
+    }
+}
+
+/// The turn of one intake of a file, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the turn is over when this is dropped"]
+pub struct FileTurn(OwnedMutexGuard<bool>);
+
+impl FileTurn {
+    /// Whether everything handed in of the file is known to be here. It is not at first: this process may have been killed,
+    /// as another, between the broker and the ledger.
+    pub fn is_certain(&self) -> bool {
+        *self.0
+    }
+
+    /// Lines are handed in from here on; whatever ends that before [`Self::settle`] leaves it uncertain where they are.
+    pub fn doubt(&mut self) {
+        *self.0 = false;
+    }
+
+    /// What was handed in, and all before it, is here, or not for sure.
+    pub fn settle(&mut self, is_here: bool) {
+        *self.0 = is_here;
     }
 }
 
@@ -173,5 +197,26 @@ mod tests {
             assert!(progress.runs().iter().any(|run| (run.first_line..=run.last_line).contains(&line)
                 && (run.first_position..=run.last_position).contains(&position)));
         }
+    }
+
+    #[tokio::test]
+    async fn where_lines_are_is_certain_only_after_a_turn_that_read_them_back() {
+        let turns = FileTurns::default();
+        let mut turn = turns.take(1).await;
+        assert!(!turn.is_certain(), "nobody knows what an earlier process handed in");
+        turn.settle(true);
+        drop(turn);
+        let mut turn = turns.clone().take(1).await;
+        assert!(turn.is_certain());
+        // An error, or a panic, ends a turn without a word.
+        turn.doubt();
+        drop(turn);
+        let mut turn = turns.take(1).await;
+        assert!(!turn.is_certain());
+        turn.settle(false);
+        drop(turn);
+        assert!(!turns.take(1).await.is_certain(), "what was not read back in time");
+        turns.take(1).await.settle(true);
+        assert!(turns.take(1).await.is_certain() && !turns.take(2).await.is_certain(), "each file has its own account");
     }
 }

@@ -3,6 +3,8 @@
 //! Embedded, what is handed in goes to the writer's queue. In Kafka mode it is produced to the topic and takes effect when
 //! this node's own consumer reads it; the caller waits for that, up to a limit.
 
+mod read_back;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
@@ -21,7 +23,7 @@ use super::backfill::BackfillStep;
 use super::core::{Incoming, Outcome};
 use super::data_dir::DataDir;
 use super::error::SequencerError;
-use super::files::FileTurns;
+use super::files::{FileTurn, FileTurns};
 use super::metrics::{MetricsChunk, Prepare};
 use super::run::{Appended, Body, Message, Running};
 use super::sayings::{Saying, command_event};
@@ -37,6 +39,8 @@ use crate::domain::policy::Policy;
 use crate::domain::principal::Role;
 use crate::domain::time::Time;
 use crate::projection::governance::Verdict;
+
+pub use read_back::{Ends, ReadBack, Topic};
 
 /// Bytes waiting in the queue at the most; with 4,096 messages of headers this bounds its memory.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -85,14 +89,17 @@ pub enum ProduceError {
     ReadsOnly(&'static str),
 }
 
-type ProduceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Produced>, ProduceError>> + Send + 'a>>;
+/// What is asked of the broker.
+pub type AtBroker<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProduceError>> + Send + 'a>>;
 
 /// Produces to the topics of Kafka mode.
 pub trait Producer: Send + Sync + std::fmt::Debug {
     /// To the governance topic, in order.
-    fn governance(&self, items: Vec<Submission>) -> ProduceFuture<'_>;
+    fn governance(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>>;
     /// To the metrics topic.
-    fn metrics(&self, items: Vec<Submission>) -> ProduceFuture<'_>;
+    fn metrics(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>>;
+    /// Where the partitions of a topic end, asked for after whatever this producer sent.
+    fn ends(&self, topic: Topic) -> AtBroker<'_, Ends>;
 }
 
 /// Why something handed in was not taken, or not for sure.
@@ -114,6 +121,18 @@ pub enum SubmitError {
     /// It is on its way, and was not applied in time.
     #[error("not applied within {} s; it may still be", APPLIED_WITHIN.as_secs())]
     NotYet,
+    /// Lines of a file may be among the records that this node has not read yet; to take them now could be to take them twice.
+    #[error(
+        "this node has not read {ledger} up to offset {end} yet, and what is to come may hold the same lines; come again in {retry_after_s} s"
+    )]
+    NotReadYet {
+        /// The ledger of the partition.
+        ledger: String,
+        /// Where the partition ended.
+        end: u64,
+        /// Seconds.
+        retry_after_s: u64,
+    },
     /// It cannot be written.
     #[error(transparent)]
     Sequencer(#[from] Arc<SequencerError>),
@@ -221,7 +240,11 @@ impl Handle {
         };
         // What may yet reach the topic has not failed.
         let sent = tokio::time::timeout(APPLIED_WITHIN, producer.governance(items));
-        let landed = sent.await.map_err(|_elapsed| SubmitError::NotYet)??;
+        self.outcomes(sent.await.map_err(|_elapsed| SubmitError::NotYet)??).await
+    }
+
+    /// The verdicts on governance records, once they are folded.
+    async fn outcomes(&self, landed: Vec<Produced>) -> Result<Vec<Outcome>, SubmitError> {
         let Some(last) = landed.last().map(|produced| produced.offset) else { return Ok(Vec::new()) };
         self.applied(last).await?;
         let governance = self.shared.governance();
@@ -266,27 +289,6 @@ impl Handle {
             Some(producer) => Ok(producer.metrics(items).await?),
             None => Err(SubmitError::Stopped("there is no broker in embedded mode".to_owned())),
         }
-    }
-
-    /// The same, and waits until this node has read them back, so that whoever looks next finds them. They are at the broker
-    /// when that takes too long, so it is no error then.
-    pub async fn produce_metrics_read_back(&self, items: Vec<Submission>) -> Result<Vec<Produced>, SubmitError> {
-        let produced = self.produce_metrics(items).await?;
-        let mut last = BTreeMap::new();
-        for Produced { partition, offset } in &produced {
-            let end = last.entry(*partition).or_insert(*offset);
-            *end = (*end).max(*offset);
-        }
-        let is_here = |(partition, offset): (&u32, &u64)| {
-            self.shared.metrics().get(partition).is_some_and(|state| state.offsets.last >= Some(*offset))
-        };
-        let read_back = async {
-            while !last.iter().all(is_here) {
-                tokio::time::sleep(READ_BACK_EVERY).await;
-            }
-        };
-        let _ = tokio::time::timeout(APPLIED_WITHIN, read_back).await;
-        Ok(produced)
     }
 
     /// [`Self::command_by`] of somebody known by an API token.
@@ -381,7 +383,7 @@ impl Handle {
     }
 
     /// Waits until nobody else hands in lines of file `number`.
-    pub async fn file_turn(&self, number: u64) -> tokio::sync::OwnedMutexGuard<()> {
+    pub async fn file_turn(&self, number: u64) -> FileTurn {
         self.file_turns.take(number).await
     }
 

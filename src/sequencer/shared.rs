@@ -47,6 +47,9 @@ pub struct Status {
     pub caught_up: AtomicBool,
     /// Records that the broker has and this node has not, by topic and partition (Kafka mode).
     pub kafka_lag: Mutex<BTreeMap<(String, u32), i64>>,
+    /// The offset before which each ledger's partition was read where no record is left: transactions end with markers that
+    /// become no entry, and a hole may be the last that there is (Kafka mode).
+    pub kafka_passed: Mutex<BTreeMap<String, u64>>,
     /// How often the writer, being busy, had a partition paused at the broker, by ledger (Kafka mode).
     pub kafka_pauses: Mutex<BTreeMap<String, u64>>,
     /// Partitions whose intake stopped, with the reason.

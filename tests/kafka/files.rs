@@ -8,12 +8,12 @@ use crate::support::kafka::Record;
 use crate::support::wait::wait_for;
 use crate::{STACK, Stage, event, request};
 
-fn identity(kind: FileKind, lines: &[String]) -> FileIdentity {
+pub(crate) fn identity(kind: FileKind, lines: &[String]) -> FileIdentity {
     FileIdentity { name: "log".to_owned(), first_line_sha256: first_line_sha256(lines[0].as_bytes()), kind }
 }
 
 /// (admitted, duplicates)
-fn hand_in(node: &Node, identity: &FileIdentity, lines: &[String]) -> (u64, u64) {
+pub(crate) fn hand_in(node: &Node, identity: &FileIdentity, lines: &[String]) -> (u64, u64) {
     let bytes = lines.join("\n") + "\n";
     let report: Report = node.block_on(append_lines(&node.handle, identity, 1, bytes.as_bytes(), None)).unwrap();
     assert_eq!(report.read, report.admitted + report.duplicates);
@@ -21,7 +21,7 @@ fn hand_in(node: &Node, identity: &FileIdentity, lines: &[String]) -> (u64, u64)
 }
 
 /// The bodies of a file's lines in all partitions, by line.
-fn there(node: &Node, file: u64) -> Vec<(u64, String)> {
+pub(crate) fn there(node: &Node, file: u64) -> Vec<(u64, String)> {
     let mut lines = Vec::new();
     for ledger in ["metrics-0", "metrics-1", "metrics-2"] {
         let reader = node.handle.shared().reader(ledger).unwrap();

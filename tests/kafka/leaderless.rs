@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use govledger::ingest::kafka::KafkaConfig;
+use govledger::ingest::kafka::{KafkaConfig, producer};
+use govledger::sequencer::{DataDir, Topic};
 
 use crate::node::{Node, SOON, init};
 use crate::support::kafka::{Kafka, Options, Record};
@@ -57,6 +58,13 @@ fn a_leaderless_partition_is_named_missing_and_caught_up_with() {
     });
     assert_eq!((missing.missing.as_slice(), missing.size_of(1)), ([1].as_slice(), 31));
     assert!(node.handle.shared().governance().evaluated_through.is_some_and(|through| through < missing.instant));
+
+    // Lines of files do not wait for it; what it holds is not known.
+    let settings = DataDir::open(&scratch.join("data")).unwrap().settings().clone();
+    let ends = node.block_on(producer(&config, &settings).unwrap().ends(Topic::Metrics)).unwrap();
+    assert_eq!(ends.offsets.keys().collect::<Vec<_>>(), ["metrics-0"]);
+    assert_eq!(ends.leaderless.iter().collect::<Vec<_>>(), ["metrics-1"]);
+    assert!(!node.block_on(node.handle.read_to_ends(Topic::Metrics)).unwrap());
 
     second.start_again();
     wait_for("a leader", SOON, || kafka.watermarks_if_led("leaderless-metrics", 1).then_some(()));

@@ -138,6 +138,6 @@ fn again(client: &Client, mut attempt: impl FnMut() -> Result<Response, CliError
     }
     Err(CliError::new(
         Exit::Unreachable,
-        format!("{} stayed busy for a minute; try again later: what was taken is not taken twice", client.url()),
+        format!("{} stayed busy; try again later: what was taken is not taken twice", client.url()),
     ))
 }

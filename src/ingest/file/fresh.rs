@@ -40,22 +40,24 @@ impl Fresh {
         Ok(())
     }
 
-    /// Hands all of them in and waits until they are durable.
-    pub(super) async fn hand_in(self, handle: &Handle, report: &mut Report) -> Result<(), IngestError> {
+    /// Hands all of them in and waits until they are durable; whether they are known to be in the ledgers now.
+    pub(super) async fn hand_in(self, handle: &Handle, report: &mut Report) -> Result<bool, IngestError> {
         match self {
             Self::Events(items) if !items.is_empty() => {
-                for outcome in handle.submit_events(items).await? {
+                for outcome in handle.submit_lines(items).await? {
                     report.count(&outcome.verdict);
                 }
             }
             Self::Records(items) if !items.is_empty() => {
-                report.admitted += handle.produce_metrics_read_back(items).await?.len() as u64;
+                let read_back = handle.produce_metrics_read_back(items).await?;
+                report.admitted += read_back.produced.len() as u64;
+                return Ok(read_back.is_here);
             }
             Self::Chunk(chunk, _) if !chunk.is_empty() => {
                 handle.append_metrics_waiting(0, *chunk).await?;
             }
             Self::Events(_) | Self::Records(_) | Self::Chunk(..) => {}
         }
-        Ok(())
+        Ok(true)
     }
 }

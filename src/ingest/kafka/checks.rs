@@ -10,12 +10,22 @@ use super::client::{self, Consumer, Context};
 use super::config::{KafkaConfig, SecurityProtocol};
 use super::error::{KafkaIntakeError, doing};
 use crate::domain::settings::{Settings, SourceSettings};
+use crate::sequencer::Topic;
 
 /// The topics of a ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topics {
     pub(super) governance: String,
     pub(super) metrics: String,
+}
+
+impl Topics {
+    pub(super) fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Governance => &self.governance,
+            Topic::Metrics => &self.metrics,
+        }
+    }
 }
 
 /// Who stamps the records of a topic.

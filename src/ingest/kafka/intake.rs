@@ -210,7 +210,7 @@ impl Intake {
     fn read(&self, next: u64, hole: Option<(u64, u64)>) -> Result<(), KafkaIntakeError> {
         let consumer = self.consumer()?;
         self.place.assign(&consumer, next)?;
-        self.progress.advance(next);
+        self.passed(next);
         let mut reading = Reading {
             consumer,
             blocks: self.blocks(),
@@ -389,8 +389,15 @@ impl Intake {
             }
         });
         if let Some(position) = position {
-            self.progress.advance(position);
+            self.passed(position);
         }
+    }
+
+    /// No record is left before `next`.
+    fn passed(&self, next: u64) {
+        self.progress.advance(next);
+        let mut passed = self.handle.shared().status.kafka_passed.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.insert(self.ledger(), self.progress.next());
     }
 
     /// Asks for the partition's end, now and then.

@@ -11,16 +11,17 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use super::checks::{self, Topics};
 use super::client::{self, Context};
 use super::config::KafkaConfig;
+use super::ends;
 use super::error::{KafkaIntakeError, doing};
 use super::record;
 use crate::clock::monotonic;
 use crate::domain::settings::Settings;
-use crate::sequencer::{ProduceError, Produced, Producer, Submission};
+use crate::sequencer::{AtBroker, Ends, ProduceError, Produced, Producer, Submission, Topic};
 
 /// Pause before a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
-type Client = FutureProducer<Context>;
+pub(super) type Client = FutureProducer<Context>;
 
 /// Produces to the two topics.
 struct TopicProducer {
@@ -28,6 +29,7 @@ struct TopicProducer {
     client: Mutex<Client>,
     topics: Topics,
     delivery_limit: Duration,
+    request_limit: Duration,
 }
 
 impl std::fmt::Debug for TopicProducer {
@@ -47,7 +49,8 @@ pub fn producer(config: &KafkaConfig, settings: &Settings) -> Result<Arc<dyn Pro
     let settings = client::producer(config, "producer")?;
     let client = Mutex::new(create(&settings)?);
     let delivery_limit = Duration::from_millis(config.delivery_timeout_ms);
-    Ok(Arc::new(TopicProducer { settings, client, topics, delivery_limit }))
+    let request_limit = config.request_timeout();
+    Ok(Arc::new(TopicProducer { settings, client, topics, delivery_limit, request_limit }))
 }
 
 /// The producer of a follower: whoever wants to write is sent elsewhere.
@@ -85,32 +88,48 @@ impl TopicProducer {
     ) -> Result<Vec<Produced>, ProduceError> {
         let client = self.client()?;
         let began = monotonic();
-        let mut deliveries = Vec::with_capacity(items.len());
+        let (mut deliveries, mut failed) = (Vec::with_capacity(items.len()), None);
         for item in &items {
             let mut next: FutureRecord<'_, [u8], [u8]> =
                 FutureRecord::to(topic).payload(item.body.as_slice()).headers(record::headers_for(&item.header));
             next.partition = partition;
-            deliveries.push(loop {
+            let sent = loop {
                 match client.send_result(next) {
-                    Ok(delivery) => break delivery,
+                    Ok(delivery) => break Ok(delivery),
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused))
                         if began.elapsed() < self.delivery_limit =>
                     {
                         next = refused;
                         tokio::time::sleep(QUEUE_FULL).await;
                     }
-                    Err((error, _)) => return Err(ProduceError::Unconfirmed(error.to_string())),
+                    Err((error, _)) => break Err(unconfirmed(&error)),
                 }
-            });
+            };
+            match sent {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
         }
+        // All of them, even after one that failed: whoever hands the same in again must not meet what is still on its way.
         let mut produced = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            let delivered =
-                delivery.await.map_err(|_canceled| ProduceError::Unconfirmed("the producer ended".to_owned()))?;
-            produced.push(at(&delivered.map_err(|(error, _)| ProduceError::Unconfirmed(error.to_string()))?));
+            match delivery.await {
+                Ok(Ok(delivery)) => produced.push(at(&delivery)),
+                Ok(Err((error, _))) => failed = failed.or_else(|| Some(unconfirmed(&error))),
+                Err(_canceled) => {
+                    failed = failed.or_else(|| Some(ProduceError::Unconfirmed("the producer ended".to_owned())));
+                }
+            }
         }
-        Ok(produced)
+        failed.map_or(Ok(produced), Err)
     }
+}
+
+fn unconfirmed(error: &KafkaError) -> ProduceError {
+    ProduceError::Unconfirmed(error.to_string())
 }
 
 fn at(delivery: &Delivery) -> Produced {
@@ -120,24 +139,35 @@ fn at(delivery: &Delivery) -> Produced {
     }
 }
 
-type Sending<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Produced>, ProduceError>> + Send + 'a>>;
-
 impl Producer for TopicProducer {
-    fn governance(&self, items: Vec<Submission>) -> Sending<'_> {
+    fn governance(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         Box::pin(self.send(&self.topics.governance, Some(0), items))
     }
 
-    fn metrics(&self, items: Vec<Submission>) -> Sending<'_> {
+    fn metrics(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         Box::pin(self.send(&self.topics.metrics, None, items))
+    }
+
+    fn ends(&self, topic: Topic) -> AtBroker<'_, Ends> {
+        Box::pin(async move {
+            let client = self.client()?;
+            let (name, limit) = (self.topics.name(topic).to_owned(), self.request_limit);
+            let asked = tokio::task::spawn_blocking(move || ends::ask(&client, topic, &name, limit));
+            asked.await.map_err(|error| ProduceError::Unconfirmed(error.to_string()))?
+        })
     }
 }
 
 impl Producer for NoProducer {
-    fn governance(&self, _items: Vec<Submission>) -> Sending<'_> {
+    fn governance(&self, _items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         Box::pin(std::future::ready(Err(ProduceError::ReadsOnly(self.0))))
     }
 
-    fn metrics(&self, items: Vec<Submission>) -> Sending<'_> {
+    fn metrics(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         self.governance(items)
+    }
+
+    fn ends(&self, _topic: Topic) -> AtBroker<'_, Ends> {
+        Box::pin(std::future::ready(Err(ProduceError::ReadsOnly(self.0))))
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::leaf::Header;
-use crate::sequencer::{Handle, Incoming, ProduceError, Produced, Producer, Submission, SubmitError};
+use crate::sequencer::{
+    AtBroker, Ends, Handle, Incoming, ProduceError, Produced, Producer, Submission, SubmitError, Topic,
+};
 
 /// Pause before a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(20);
@@ -21,10 +23,8 @@ pub(super) fn voice(handle: Handle) -> Arc<dyn Producer> {
     Arc::new(Aside(handle))
 }
 
-type Saying<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Vec<Produced>, ProduceError>> + Send + 'a>>;
-
 impl Producer for Aside {
-    fn governance(&self, items: Vec<Submission>) -> Saying<'_> {
+    fn governance(&self, items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         Box::pin(async move {
             let time = self.0.now();
             let items: Vec<Incoming> =
@@ -39,7 +39,11 @@ impl Producer for Aside {
         })
     }
 
-    fn metrics(&self, _items: Vec<Submission>) -> Saying<'_> {
+    fn metrics(&self, _items: Vec<Submission>) -> AtBroker<'_, Vec<Produced>> {
         Box::pin(std::future::ready(Err(ProduceError::ReadsOnly("a shadow hands in no metric records"))))
+    }
+
+    fn ends(&self, _topic: Topic) -> AtBroker<'_, Ends> {
+        Box::pin(std::future::ready(Err(ProduceError::ReadsOnly("a shadow hands in no files"))))
     }
 }

@@ -1,0 +1,98 @@
+//! Handing lines of files in through the broker, so that handing them in again finds what is there.
+//!
+//! Invariant: lines are compared with the ledgers only once these hold whatever an earlier intake of the file may have
+//! left at the broker: either all that this process produced of it was read back, or the topic was read up to an end that was
+//! asked for after the intake's turn began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
+use super::{APPLIED_WITHIN, Handle, Produced, READ_BACK_EVERY, RETRY_AFTER_SECONDS, Submission, SubmitError};
+use crate::sequencer::core::Outcome;
+use crate::sequencer::data_dir::metrics_number;
+
+/// Which of the two topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// That of the governance events.
+    Governance,
+    /// That of the metric records.
+    Metrics,
+}
+
+/// Where the partitions of a topic end at the broker, by the ledgers that are made from them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The offset that the next record gets. A partition with nothing to read is left out.
+    pub offsets: BTreeMap<String, u64>,
+    /// Partitions without a leader: nobody knows what they hold.
+    pub leaderless: BTreeSet<String>,
+}
+
+/// Records that the broker has, and whether this node has read them back.
+#[derive(Debug)]
+pub struct ReadBack {
+    /// Where they landed.
+    pub produced: Vec<Produced>,
+    /// Whether all of them are in the ledgers.
+    pub is_here: bool,
+}
+
+impl Handle {
+    /// Waits until this node has read a topic up to the ends that the broker gives now. False: a partition has no leader, so
+    /// that what it holds is not known. Embedded there is nothing to wait for.
+    pub async fn read_to_ends(&self, topic: Topic) -> Result<bool, SubmitError> {
+        let Some(producer) = &self.producer else { return Ok(true) };
+        let ends = producer.ends(topic).await?;
+        let behind = || ends.offsets.iter().find(|(ledger, end)| self.read_to(ledger) < **end);
+        let reached = async {
+            while behind().is_some() {
+                tokio::time::sleep(READ_BACK_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(APPLIED_WITHIN, reached).await;
+        behind().map_or(Ok(ends.leaderless.is_empty()), |(ledger, end)| {
+            Err(SubmitError::NotReadYet { ledger: ledger.clone(), end: *end, retry_after_s: RETRY_AFTER_SECONDS })
+        })
+    }
+
+    /// The offset before which every record of a ledger's partition is in the ledger.
+    fn read_to(&self, ledger: &str) -> u64 {
+        let last = match metrics_number(ledger) {
+            Some(number) => self.shared.metrics().get(&number).and_then(|state| state.offsets.last),
+            None => self.shared.governance().offsets.last,
+        };
+        let passed = self.shared.status.kafka_passed.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(0, |last| last + 1).max(passed.get(ledger).copied().unwrap_or(0))
+    }
+
+    /// Hands in the lines of a governance file, in order; their verdicts. Unlike [`Self::submit_events`] it waits until the
+    /// broker's word on every one has come: what is still on its way would be handed in again beside itself.
+    pub async fn submit_lines(&self, items: Vec<Submission>) -> Result<Vec<Outcome>, SubmitError> {
+        match &self.producer {
+            Some(producer) => self.outcomes(producer.governance(items).await?).await,
+            None => self.submit_events(items).await,
+        }
+    }
+
+    /// As [`Self::produce_metrics`], and waits until this node has read them back, so that whoever looks next finds them. They
+    /// are at the broker when that takes too long, so it is no error then.
+    pub async fn produce_metrics_read_back(&self, items: Vec<Submission>) -> Result<ReadBack, SubmitError> {
+        let produced = self.produce_metrics(items).await?;
+        let mut last = BTreeMap::new();
+        for Produced { partition, offset } in &produced {
+            let end = last.entry(*partition).or_insert(*offset);
+            *end = (*end).max(*offset);
+        }
+        let is_here = |(partition, offset): (&u32, &u64)| {
+            self.shared.metrics().get(partition).is_some_and(|state| state.offsets.last >= Some(*offset))
+        };
+        let read_back = async {
+            while !last.iter().all(is_here) {
+                tokio::time::sleep(READ_BACK_EVERY).await;
+            }
+        };
+        let is_here = tokio::time::timeout(APPLIED_WITHIN, read_back).await.is_ok();
+        Ok(ReadBack { produced, is_here })
+    }
+}
