@@ -109,7 +109,9 @@ fn a_node_that_is_behind_takes_lines_once_it_has_caught_up() {
     let file = identity(FileKind::Metrics, &lines);
     let half = &lines[..LINES / 2];
     assert_eq!(hand_in(&node, &file, half), (half.len() as u64, 0));
-    PARTITIONS.iter().for_each(|partition| stage.config.pauses.pause(*partition));
+    for partition in PARTITIONS {
+        stage.config.pauses.pause(partition);
+    }
     // Longer than the intakes' look at the pauses.
     std::thread::sleep(std::time::Duration::from_millis(500));
     // All that came before was read back, so these are compared and produced at once; they are at the broker and not here.
@@ -120,7 +122,9 @@ fn a_node_that_is_behind_takes_lines_once_it_has_caught_up() {
     // What goes to the other topic does not wait for this one.
     assert!(node.block_on(node.handle.read_to_ends(Topic::Governance)).unwrap());
 
-    PARTITIONS.iter().for_each(|partition| stage.config.pauses.resume(*partition));
+    for partition in PARTITIONS {
+        stage.config.pauses.resume(partition);
+    }
     assert_eq!(hand_in(&node, &file, &lines), (0, LINES as u64));
     let number = node.handle.shared().governance().files.values().next().unwrap().file;
     assert_eq!(there(&node, number), (1..).zip(lines).collect::<Vec<_>>());
