@@ -5,18 +5,20 @@ use std::path::Path;
 
 use govledger::domain::leaf;
 use govledger::ingest::file::{FileKind, IngestError, append_lines, first_line_sha256};
-use govledger::ingest::kafka::producer;
+use govledger::ingest::kafka::{KafkaConfig, producer};
 use govledger::sequencer::{DataDir, SubmitError, Topic};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 
 use crate::files::{hand_in, identity, there};
-use crate::node::{SOON, init};
+use crate::node::{Node, SOON, init};
 use crate::support::http::{Http, Reply};
-use crate::support::kafka::Record;
+use crate::support::kafka::{Kafka, Options, Record};
+use crate::support::parts;
 use crate::support::process::{Service, ServiceOptions, free_port};
+use crate::support::scratch::Scratch;
 use crate::support::wait::wait_for;
-use crate::{Stage, request};
+use crate::{STAMPED, Stage, request};
 
 const LINES: usize = 60;
 const PARTITIONS: [u32; 3] = [0, 1, 2];
@@ -99,6 +101,49 @@ fn a_kill_between_broker_and_ledger_doubles_no_line() {
     assert_eq!(problem["code"], "busy");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.starts_with("this node has not read metrics-"), "{detail}");
+}
+
+#[test]
+fn a_delivery_limit_doubles_no_line() {
+    let Some(parts) = parts::kafka() else { return };
+    let mut kafka = Kafka::start(&parts, &Options::default());
+    kafka.create_topic("limit-governance", 1, STAMPED);
+    kafka.create_topic("limit-metrics", 3, STAMPED);
+    let scratch = Scratch::new("limit");
+    init(&scratch.join("data"), "a", ("limit-governance", "limit-metrics"), None);
+    let config =
+        KafkaConfig { bootstrap_servers: kafka.bootstrap(), delivery_timeout_ms: 2_000, ..KafkaConfig::default() };
+    let node = Node::start(&scratch.join("data"), &config);
+    let lines = lines();
+    let file = identity(FileKind::Metrics, &lines);
+    let again = |lines: &[String]| {
+        let bytes = lines.join("\n") + "\n";
+        node.block_on(append_lines(&node.handle, &file, 1, bytes.as_bytes(), None))
+    };
+    wait_for("the first line", SOON, || again(&lines[..1]).ok());
+    let number = node.handle.shared().governance().files.values().next().unwrap().file;
+    let is_certain = || node.block_on(node.handle.file_turn(number)).is_certain();
+    assert!(is_certain());
+
+    // A broker that hangs takes the lines once it goes on, long after they were given up.
+    for partition in PARTITIONS {
+        config.pauses.pause(partition);
+    }
+    kafka.pause();
+    let given_up = again(&lines).unwrap_err();
+    assert!(matches!(&given_up, IngestError::Submit(SubmitError::Produce(_))), "{given_up}");
+    assert!(!is_certain());
+    kafka.resume();
+    let at_broker = || kafka.end_offsets("limit-metrics").iter().sum::<i64>();
+    wait_for("the lines at the broker", SOON, || (at_broker() == i64::try_from(LINES).unwrap()).then_some(()));
+    for partition in PARTITIONS {
+        config.pauses.resume(partition);
+    }
+    let report = wait_for("the lines to be compared", SOON, || again(&lines).ok());
+    assert_eq!((report.admitted, report.duplicates), (0, LINES as u64));
+    assert!(is_certain());
+    assert_eq!(there(&node, number), (1..).zip(lines).collect::<Vec<_>>());
+    node.stop();
 }
 
 #[test]
