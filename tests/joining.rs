@@ -30,7 +30,7 @@ fn broker(sasl_ssl: bool) -> Option<Kafka> {
         ("allow.everyone.if.no.acl.found", "true"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Some(Kafka::start(&parts, &Options { sasl_ssl, settings }))
+    Some(Kafka::start(&parts, &Options { sasl_ssl, settings, ..Options::default() }))
 }
 
 fn allow(kafka: &Kafka, principal: &str, topic: &str, operations: &[&str]) {

@@ -22,6 +22,8 @@ mod outage;
 mod rotations;
 #[path = "kafka/scrapes.rs"]
 mod scrapes;
+#[path = "kafka/stalled.rs"]
+mod stalled;
 mod support;
 #[path = "kafka/told.rs"]
 mod told;

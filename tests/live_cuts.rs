@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use govledger::clock::Clock;
 use govledger::domain::event::Event;
 use govledger::domain::leaf::{self, Header};
 use govledger::domain::report;
@@ -39,10 +40,14 @@ fn pass(node: &Node, from: i64, to: i64) {
     let start: Time = NOW.parse().unwrap();
     for seconds in (from..=to).step_by(10) {
         node.clock.set(start.plus_seconds(seconds).plus_seconds(1));
-        // A wake-up: whatever reaches the writer lets it look at the clock.
-        block_on(node.handle.file_progress(0)).unwrap();
-        block_on(node.handle.file_progress(0)).unwrap();
+        wake(node);
     }
+}
+
+/// Whatever reaches the writer lets it look at the clock.
+fn wake(node: &Node) {
+    block_on(node.handle.file_progress(0)).unwrap();
+    block_on(node.handle.file_progress(0)).unwrap();
 }
 
 #[test]
@@ -82,4 +87,26 @@ fn cuts_follow_the_clock_and_alerts_follow_the_cuts() {
     std::fs::remove_dir_all(scratch.join("data/cache")).unwrap();
     let again = Node::open(&scratch.join("data"));
     assert_eq!(again.digests(), before, "a fold from nothing takes the steps of the day itself");
+}
+
+#[test]
+fn a_clock_set_back_after_a_start_leaves_out_no_cut() {
+    let scratch = Scratch::new("live-cuts-back");
+    let start: Time = NOW.parse().unwrap();
+    let node = Node::init_live(&scratch.join("data"));
+    record(&node, 100);
+    pass(&node, 0, 20);
+    assert_eq!(cuts(&node), [10, 20]);
+    node.stop();
+
+    // Away when the next one was due, which is not made afterwards.
+    let node = Node::open_live(&scratch.join("data"), Clock::manual(start.plus_seconds(33)));
+    wake(&node);
+    assert_eq!(cuts(&node), [10, 20]);
+    // Now its time comes once more.
+    for seconds in [22, 55] {
+        node.clock.set(start.plus_seconds(seconds));
+        wake(&node);
+    }
+    assert_eq!(cuts(&node), [10, 20, 30, 40, 50]);
 }

@@ -447,8 +447,8 @@ impl Writer {
         let Some(active) = self.core.last_activity() else { return Ok(()) };
         let last = self.shared.governance().last_cut.as_ref().map(|cut| cut.instant);
         let soonest = next_instant(now, active);
-        let mut next =
-            self.next_cut.unwrap_or_else(|| last.map_or(soonest, |last| soonest.max(next_instant(last, active))));
+        let first = last.map_or(soonest, |last| soonest.max(next_instant(last, active)));
+        let mut next = self.next_cut.unwrap_or(first);
         while next < now {
             if now.micros_since(next) > LATE_CUT_SECONDS * MICROS_PER_SECOND {
                 next = latest_instant(now, active);
@@ -457,9 +457,8 @@ impl Writer {
             next = next_instant(next, active);
         }
         // Something came after cuts had thinned out: they come every ten seconds again. A clock that was set back makes
-        // no cut before the last one.
-        self.next_cut =
-            Some(if soonest >= now && last.is_none_or(|last| soonest > last) { next.min(soonest) } else { next });
+        // those again that a start had left out, and none before the last one.
+        self.next_cut = Some(if soonest >= now { next.min(first) } else { next });
         Ok(())
     }
 

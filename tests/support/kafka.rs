@@ -39,6 +39,8 @@ pub(crate) const SASL_PASSWORD: &str = "correct-horse";
 pub(crate) struct Options {
     /// A second listener with TLS and SASL (PLAIN, SCRAM-SHA-256) for `SASL_USER`.
     pub(crate) sasl_ssl: bool,
+    /// A further listener, known to clients by this port, which something that stands between is to listen on.
+    pub(crate) advertised_port: Option<u16>,
     /// Further lines of `server.properties`, name and value.
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -51,6 +53,7 @@ pub(crate) struct Kafka {
     port: u16,
     controller_port: u16,
     sasl_port: Option<u16>,
+    behind_port: Option<u16>,
     scratch: Scratch,
 }
 
@@ -75,13 +78,19 @@ impl Kafka {
             make_certificate(&scratch);
             properties.push_str(&sasl_properties(&scratch));
         }
+        let behind_port = options.advertised_port.map(|advertised| {
+            let port = free_port();
+            properties = with_listener(&properties, port, advertised);
+            port
+        });
         for (name, value) in &options.settings {
             let _ = writeln!(properties, "{name}={value}");
         }
         scratch.write("server.properties", properties);
         format_storage(parts, &scratch, options.sasl_ssl);
         let process = launch(&parts.libs, &scratch);
-        let mut kafka = Self { process, libs: parts.libs.clone(), port, controller_port, sasl_port, scratch };
+        let libs = parts.libs.clone();
+        let mut kafka = Self { process, libs, port, controller_port, sasl_port, behind_port, scratch };
         kafka.wait_ready().then_some(kafka)
     }
 
@@ -97,8 +106,8 @@ impl Kafka {
         scratch.write("server.properties", properties);
         format_storage(&KafkaParts { libs: self.libs.clone() }, &scratch, false);
         let process = launch(&self.libs, &scratch);
-        let controller_port = self.controller_port;
-        let mut second = Self { process, libs: self.libs.clone(), port, controller_port, sasl_port: None, scratch };
+        let (libs, controller_port) = (self.libs.clone(), self.controller_port);
+        let mut second = Self { process, libs, port, controller_port, sasl_port: None, behind_port: None, scratch };
         assert!(second.wait_ready(), "the second broker ended while starting");
         second
     }
@@ -111,6 +120,11 @@ impl Kafka {
     /// `HOST:PORT` of the `SASL_SSL` listener.
     pub(crate) fn sasl_bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.sasl_port.expect("started with `sasl_ssl`"))
+    }
+
+    /// `HOST:PORT` that what listens on `advertised_port` hands on to.
+    pub(crate) fn behind(&self) -> String {
+        format!("127.0.0.1:{}", self.behind_port.expect("started with `advertised_port`"))
     }
 
     /// The certificate that clients of the `SASL_SSL` listener must trust, PEM.
@@ -239,6 +253,17 @@ fn server_properties(scratch: &Scratch, port: u16, controller_port: u16, sasl_po
          num.io.threads=2\n",
         scratch.join("data").display()
     )
+}
+
+/// The same with a listener at `port` that clients are sent to by another one.
+fn with_listener(properties: &str, port: u16, advertised: u16) -> String {
+    let further = |line: &str| match line.split_once('=') {
+        Some(("listeners", _)) => format!("{line},BEHIND://127.0.0.1:{port}\n"),
+        Some(("advertised.listeners", _)) => format!("{line},BEHIND://127.0.0.1:{advertised}\n"),
+        Some(("listener.security.protocol.map", _)) => format!("{line},BEHIND:PLAINTEXT\n"),
+        _ => format!("{line}\n"),
+    };
+    properties.lines().map(further).collect()
 }
 
 /// What the `SASL_SSL` listener needs: how users are known, and the server's certificate.

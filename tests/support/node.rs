@@ -39,7 +39,7 @@ impl Node {
             now,
         };
         let made = DataDir::init(root, options).unwrap();
-        Self::start(made.data_dir, made.admin_token.unwrap(), false)
+        Self::start(made.data_dir, made.admin_token.unwrap(), false, Clock::manual(now))
     }
 
     /// The same, with cuts as the node's clock passes.
@@ -47,16 +47,20 @@ impl Node {
         let Self { handle, admin_token, running, .. } = Self::init(root);
         drop(handle);
         running.stop().unwrap();
-        Self::start(DataDir::open(root).unwrap(), admin_token, true)
+        Self::start(DataDir::open(root).unwrap(), admin_token, true, Clock::manual(NOW.parse().unwrap()))
+    }
+
+    /// Starts a node with cuts on a directory made before.
+    pub(crate) fn open_live(root: &Path, clock: Clock) -> Self {
+        Self::start(DataDir::open(root).unwrap(), String::new(), true, clock)
     }
 
     /// Starts a node on a directory made before.
     pub(crate) fn open(root: &Path) -> Self {
-        Self::start(DataDir::open(root).unwrap(), String::new(), false)
+        Self::start(DataDir::open(root).unwrap(), String::new(), false, Clock::manual(NOW.parse().unwrap()))
     }
 
-    fn start(data_dir: DataDir, admin_token: String, live_cuts: bool) -> Self {
-        let clock = Clock::manual(NOW.parse().unwrap());
+    fn start(data_dir: DataDir, admin_token: String, live_cuts: bool, clock: Clock) -> Self {
         let core = Core::open(data_dir.clone(), TimeFields::default()).unwrap();
         let running = start(core, Options { live_cuts, clock: clock.clone(), policy: None }).unwrap();
         let handle = Handle::new(&running, data_dir, clock.clone(), TimeFields::default(), None).unwrap();

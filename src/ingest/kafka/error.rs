@@ -24,6 +24,14 @@ pub enum KafkaIntakeError {
         /// In the ledger's first entry.
         recorded: String,
     },
+    /// The client fetches no more of a partition that goes on.
+    #[error("nothing came from offset {next} on for {seconds} s, and it is not known to be the end")]
+    Stalled {
+        /// The offset that was to come.
+        next: u64,
+        /// For how long.
+        seconds: u64,
+    },
     /// A topic that is not there.
     #[error("topic {topic:?} does not exist; create it with: {command}")]
     TopicMissing {

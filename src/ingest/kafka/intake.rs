@@ -38,6 +38,9 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 const PAUSE_AFTER: Duration = Duration::from_millis(200);
 /// Pause before the broker is asked again after an error.
 const RETRY: Duration = Duration::from_millis(500);
+/// A client that has brought nothing for so long, where there is something, is replaced: after a change of the leader librdkafka at times
+/// fetches a partition no more, and reports no error (its states `validate-epoch-wait` and `offset-wait`).
+const STALLED_AFTER: Duration = Duration::from_secs(20);
 /// Longest single wait for the broker while others may want this thread to stop.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
 
@@ -85,6 +88,10 @@ struct Reading {
     cursor: Cursor,
     in_flight: InFlight,
     end_asked: Option<Instant>,
+    /// When the broker last gave the end.
+    end_given: Instant,
+    /// When something last came or was under way, or nothing was there to come.
+    moved: Instant,
     committed: (Instant, u64),
 }
 
@@ -217,6 +224,8 @@ impl Intake {
             cursor: Cursor::at(next, hole),
             in_flight: InFlight::default(),
             end_asked: None,
+            end_given: monotonic(),
+            moved: monotonic(),
             committed: (monotonic(), 0),
         };
         let result = self.read_on(&mut reading);
@@ -239,6 +248,7 @@ impl Intake {
             {
                 self.settle(reading)?;
                 self.hold(reading, number)?;
+                reading.moved = monotonic();
                 continue;
             }
             let collected = self.collect(reading)?;
@@ -247,14 +257,31 @@ impl Intake {
             }
             if let Some(collected) = collected {
                 self.hand_over(reading, collected)?;
-            } else if reading.in_flight.is_empty() {
+                reading.moved = monotonic();
+            } else if !reading.in_flight.is_empty() {
+                reading.moved = monotonic();
+            } else {
                 self.advance(reading);
+                self.check_fetching(reading)?;
                 if reading.committed.0.elapsed() >= COMMIT_EVERY {
                     self.commit(reading, CommitMode::Async);
                 }
             }
         }
         Ok(())
+    }
+
+    /// An error where the client has brought nothing for too long, and this is not known to be the end.
+    fn check_fetching(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
+        let next = self.progress.next();
+        let is_at_end = self.progress.end().is_some_and(|end| end.offset <= next);
+        if is_at_end && reading.end_given.elapsed() < STALLED_AFTER {
+            reading.moved = monotonic();
+        }
+        if reading.moved.elapsed() < STALLED_AFTER {
+            return Ok(());
+        }
+        Err(KafkaIntakeError::Stalled { next, seconds: STALLED_AFTER.as_secs() })
     }
 
     /// Takes what is there, up to a batch; waits a moment where nothing is.
@@ -409,6 +436,7 @@ impl Intake {
         let asked_at = self.handle.now();
         match reading.consumer.fetch_watermarks(&self.place.topic, self.place.number(), self.request_limit()) {
             Ok((_, end)) => {
+                reading.end_given = monotonic();
                 let offset = u64::try_from(end).unwrap_or_default();
                 self.progress.see_end(End { asked_at, offset });
                 let lag = offset.saturating_sub(self.progress.next());
