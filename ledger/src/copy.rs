@@ -47,9 +47,10 @@ impl Copy {
     pub fn of(dir: &Path, key: &VerifierKey) -> Result<Self, Error> {
         let disk = OsDisk;
         check_is_ledger(&disk, dir)?;
-        let (keys, head) = durable(&disk, dir, key)?;
+        // Which ledger it is comes first: under another ledger's key the head file would seem to be damaged.
         let segment = find_segment(&disk, dir, 0, &Arc::<Blocks>::default())?;
-        check_identity(dir, &segment.valid_header(0)?, &keys)?;
+        check_identity(dir, &segment.valid_header(0)?, &KeyChain::load(&disk, dir, key)?)?;
+        let (keys, head) = durable(&disk, dir, key)?;
         let mut finished = Vec::new();
         for first in list_segments(&disk, dir)?.into_iter().filter(|first| *first < head.segment) {
             // The raw one counts where it is there; it goes only after the sealed one has come.
