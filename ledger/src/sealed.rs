@@ -128,3 +128,30 @@ impl DiskFile for SealedFile {
 fn never_changes() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "a sealed segment is only read")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        disk::OsDisk,
+        key::LedgerKey,
+        layout::sealed_path,
+        ledger::{Ledger, Options},
+    };
+
+    #[test]
+    fn a_sealed_segment_has_the_raw_ones_length_and_is_only_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("ledger");
+        let options = Options { segment_bytes_max: 2_000, sealed_block_bytes: 700 };
+        let mut ledger = Ledger::create(&dir, "node/x", LedgerKey::generate([1; 32]), options, b"first").unwrap();
+        for _ in 0..20 {
+            ledger.append_entries(&[[7; 300]]).unwrap();
+        }
+        let sealed = ledger.sealer().seal_next().unwrap().unwrap();
+        let file = SealedFile::open(&OsDisk, &sealed_path(&dir, 0), 0, &Arc::default()).unwrap();
+        assert_eq!(file.len().unwrap(), sealed.raw_bytes);
+        let refusals = [file.write_all_at(b"x", 0), file.set_len(0), file.sync_data(), file.try_lock().map(drop)];
+        assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What no other test of segments, raw and sealed, would notice: each of these was found by a mutant of the code that survived
+//! the others.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use common::{ORIGIN, audit_sound, check_entries, entry, key, ledger_of, options, seal_all, verifier};
+use crc32c::{crc32c, crc32c_append};
+use ledger::{
+    Checkpoint, DamageKind, Error, Ledger, Options,
+    disk::OsDisk,
+    verify::{AuditReport, audit},
+};
+
+const HEADER_BYTES: usize = 1_024;
+const FRAME_HEAD_BYTES: usize = 9;
+const TABLE_FOOT_BYTES: usize = 24;
+
+fn segments(ledger: &Path, form: &str) -> Vec<PathBuf> {
+    let found = fs::read_dir(ledger.join("segments")).unwrap().map(|file| file.unwrap().path());
+    let mut found: Vec<PathBuf> = found.filter(|path| path.extension().is_some_and(|kind| kind == form)).collect();
+    found.sort();
+    found
+}
+
+fn report_of(ledger: &Path) -> AuditReport {
+    audit(ledger, &verifier(), &|_| ()).unwrap()
+}
+
+/// The lengths of a raw segment's frames.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    let (mut found, mut at) = (Vec::new(), HEADER_BYTES);
+    while at < bytes.len() {
+        let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize + FRAME_HEAD_BYTES;
+        found.push(len);
+        at += len;
+    }
+    found
+}
+
+/// The raw lengths of a sealed segment's blocks, but for the header's.
+fn blocks(bytes: &[u8]) -> Vec<usize> {
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let foot = bytes.len() - TABLE_FOOT_BYTES;
+    let rows = foot - number(foot + 8) * 16;
+    (rows..foot).step_by(16).skip(1).map(|row| number(row + 4)).collect()
+}
+
+#[test]
+fn a_block_takes_every_frame_that_fits_it_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let block_bytes = 700;
+    let options = Options { segment_bytes_max: 6_000, sealed_block_bytes: 700 };
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
+    // Seven frames of 100 bytes fill a block to the byte; an entry longer than a block has one of its own.
+    let mut batch = vec![vec![7; 100 - FRAME_HEAD_BYTES]; 30];
+    batch[20] = vec![8; 1_000];
+    for _ in 0..4 {
+        ledger.append_entries(&batch).unwrap();
+    }
+    let raw = segments(&path, "segment");
+    let lengths: Vec<Vec<usize>> = raw.iter().map(|file| frames(&fs::read(file).unwrap())).collect();
+    let sealer = ledger.sealer();
+    let mut waiting = raw.len() - 1;
+    assert!(waiting > 1);
+    for (file, frames) in raw[..raw.len() - 1].iter().zip(lengths) {
+        assert_eq!(sealer.waiting(), waiting);
+        sealer.seal_next().unwrap().unwrap();
+        waiting -= 1;
+        let mut wanted = vec![0];
+        for len in frames {
+            match wanted.last_mut().filter(|block| **block == 0 || **block + len <= block_bytes) {
+                Some(block) => *block += len,
+                None => wanted.push(len),
+            }
+        }
+        assert!(wanted.contains(&700) && wanted.contains(&1_009), "{wanted:?}");
+        assert_eq!(blocks(&fs::read(file.with_extension("sealed")).unwrap()), wanted);
+    }
+    assert_eq!((sealer.waiting(), waiting), (0, 0));
+}
+
+#[test]
+fn a_segment_that_another_checkpoint_closes_is_not_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let ledger = ledger_of(&path, 300, options());
+    let raw = segments(&path, "segment").swap_remove(0);
+    let next: u64 = segments(&path, "segment")[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let bytes = fs::read(&raw).unwrap();
+    let at = bytes.len() - frames(&bytes).pop().unwrap();
+    // Signed by the ledger's key, in a frame with a checksum that fits, and of one entry less.
+    let root = ledger.reader().root_at(next - 1).unwrap();
+    let wrong = Checkpoint { origin: ORIGIN.into(), size: next - 1, root }.sign(&key());
+    let text = wrong.text().as_bytes();
+    let len = u32::try_from(text.len()).unwrap().to_le_bytes();
+    let crc = crc32c_append(crc32c_append(crc32c(&len), &[2]), text).to_le_bytes();
+    fs::write(&raw, [&bytes[..at], &len, &crc, &[2], text].concat()).unwrap();
+    let error = ledger.sealer().seal_next().unwrap_err();
+    let damage = error.damage().unwrap();
+    assert_eq!(damage.kind, DamageKind::CheckpointSize { stated: next - 1, counted: next });
+    assert_eq!((&damage.file, damage.offset), (&raw, at as u64));
+    assert!(raw.exists() && !raw.with_extension("sealed").exists());
+}
+
+#[test]
+fn a_name_that_is_no_segments_is_reported_and_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 300, options()));
+    audit_sound(&(Arc::new(OsDisk) as _), &path);
+    // Too short, too long, no number, another form, no form.
+    for name in [
+        "0000000000000000007.segment",
+        "000000000000000000007.segment",
+        "0000000000000000000x.segment",
+        "00000000000000000007.other",
+        "00000000000000000007",
+        "notes.txt",
+    ] {
+        let stray = path.join("segments").join(name);
+        fs::write(&stray, b"stray").unwrap();
+        let report = report_of(&path);
+        let found: Vec<_> = report.problems.iter().map(|problem| (&problem.file, &problem.kind)).collect();
+        assert_eq!(found, [(&stray, &DamageKind::Unknown)], "{name}");
+        let (ledger, recovery) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
+        assert!(recovery.was_clean(), "{name}: {recovery:?}");
+        check_entries(&ledger.reader(), 300);
+        fs::remove_file(stray).unwrap();
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_segments_is_no_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("segments"), b"no directory").unwrap();
+    let none = |error: &Error| matches!(error, Error::NoLedger { path } if path == dir.path());
+    let opened = Ledger::open(dir.path(), ORIGIN, key(), options()).unwrap_err();
+    let audited = audit(dir.path(), &verifier(), &|_| ()).unwrap_err();
+    assert!(none(&opened) && none(&audited), "{opened}, {audited}");
+}
+
+#[test]
+fn a_header_of_another_segment_is_no_header_whatever_its_checksum() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 300, options()));
+    let raw = segments(&path, "segment");
+    let firsts: Vec<u64> =
+        raw.iter().map(|path| path.file_stem().unwrap().to_str().unwrap().parse().unwrap()).collect();
+    let good = fs::read(&raw[1]).unwrap();
+    let other = fs::read(&raw[2]).unwrap();
+    // Its own checkpoint under another number, and another's checkpoint under its number.
+    for (from, number) in [(&good, firsts[2]), (&other, firsts[1])] {
+        let mut bad = good.clone();
+        bad[..HEADER_BYTES].copy_from_slice(&from[..HEADER_BYTES]);
+        bad[8..16].copy_from_slice(&number.to_le_bytes());
+        let crc = crc32c(&bad[..HEADER_BYTES - 4]);
+        bad[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        fs::write(&raw[1], &bad).unwrap();
+        let report = report_of(&path);
+        let found: Vec<_> = report.problems.iter().map(|problem| (&problem.file, &problem.kind)).collect();
+        assert_eq!(found, [(&raw[1], &DamageKind::SegmentHeader)], "{number}");
+    }
+    fs::write(&raw[1], good).unwrap();
+    assert_eq!(
+        seal_all(&Ledger::open(&path, ORIGIN, key(), options()).unwrap().0.sealer()).unwrap(),
+        raw.len() as u64 - 1
+    );
+}
