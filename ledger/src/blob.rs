@@ -109,4 +109,23 @@ mod tests {
         assert_eq!(get(&dir, &hash).unwrap(), bytes);
         assert!(matches!(get(&dir, &Hash::default()), Err(Error::NoBlob { .. })));
     }
+
+    #[test]
+    fn what_is_no_blob_is_told_apart_from_what_a_crash_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let [first, second] = [b"first", b"later"].map(|bytes| put(dir, bytes).unwrap());
+        let (first, second) = (path_of(dir, &first), path_of(dir, &second));
+        // What a crash left before its rename is not counted.
+        fs::write(first.with_added_extension("tmp"), b"fir").unwrap();
+        assert_eq!(check_all(dir).unwrap(), (2, Vec::new()));
+        // No hash; and a blob's own bytes under its own name, in the directory of others.
+        let strays = [first.with_file_name("notes.txt"), first.with_file_name(second.file_name().unwrap())];
+        for stray in strays {
+            fs::write(&stray, b"later").unwrap();
+            let problem = Damage { file: stray.clone(), offset: 0, kind: DamageKind::Unknown };
+            assert_eq!(check_all(dir).unwrap(), (2, vec![problem]));
+            fs::remove_file(stray).unwrap();
+        }
+    }
 }

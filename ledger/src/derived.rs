@@ -258,3 +258,26 @@ impl DerivedWriter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::OsDisk;
+
+    #[test]
+    fn what_is_buffered_is_written_when_it_is_a_mebibyte() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path();
+        OsDisk.create_dir(&tree_dir(dir)).unwrap();
+        let files = Arc::new(DerivedFiles::new(Arc::new(OsDisk), dir, Access::Create));
+        let mut writer = DerivedWriter::resume(Arc::clone(&files), 0).unwrap();
+        for position in 0..(1 << 20) / HASH_BYTES {
+            assert!(!writer.is_full(), "{position}");
+            writer.push(Hash::of(&position.to_le_bytes()), position);
+        }
+        assert!(writer.is_full());
+        writer.flush().unwrap();
+        assert!(!writer.is_full());
+        assert_eq!(files.hashes(0, 32_767, 1).unwrap(), [Hash::of(&32_767_u64.to_le_bytes())]);
+    }
+}

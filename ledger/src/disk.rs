@@ -231,3 +231,87 @@ pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Resu
     disk.rename(&temporary, path)?;
     disk.sync_dir(parent(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A hundred bytes of which a read gives at most seven, and every other read is interrupted or fails.
+    #[derive(Debug)]
+    struct Halting {
+        reads: AtomicU64,
+        kind: io::ErrorKind,
+    }
+
+    impl DiskFile for Halting {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                return Err(self.kind.into());
+            }
+            let left = usize::try_from(100_u64.saturating_sub(offset)).unwrap();
+            let len = buffer.len().min(7).min(left);
+            buffer[..len].iter_mut().zip(offset..).for_each(|(byte, at)| *byte = u8::try_from(at).unwrap());
+            Ok(len)
+        }
+
+        fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn set_len(&self, _len: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(100)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn try_lock(&self) -> io::Result<bool> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_read_that_is_interrupted_or_short_goes_on_and_one_that_fails_does_not() {
+        let file = |kind| Halting { reads: AtomicU64::new(0), kind };
+        let (interrupted, failing) = (file(io::ErrorKind::Interrupted), file(io::ErrorKind::TimedOut));
+        let mut buffer = [0; 40];
+        assert_eq!(interrupted.read_full_at(&mut buffer, 30).unwrap(), 40);
+        assert!(buffer.iter().copied().eq(30..70), "{buffer:?}");
+        assert_eq!(interrupted.read_full_at(&mut buffer, 80).unwrap(), 20);
+        assert!(buffer[..20].iter().copied().eq(80..100), "{buffer:?}");
+        assert_eq!(interrupted.read_exact_at(&mut buffer, 61).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        interrupted.read_exact_at(&mut buffer, 60).unwrap();
+        assert_eq!(failing.read_full_at(&mut buffer, 30).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn the_machines_disk_says_what_is_there_and_what_could_not_be_done() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, file) = (scratch.path().join("a/b"), scratch.path().join("a/b/file"));
+        OsDisk.create_dir(&dir).unwrap();
+        OsDisk.open(&file, Access::Create).unwrap().write_all_at(b"four", 0).unwrap();
+        let stat = |path: &Path| OsDisk.stat(path).map(|stat| stat.map(|stat| (stat.is_dir, stat.len)));
+        assert_eq!(stat(&file).unwrap(), Some((false, 4)));
+        assert!(matches!(stat(&dir).unwrap(), Some((true, _))));
+        assert_eq!(stat(&file.with_extension("none")).unwrap(), None);
+        assert_eq!(stat(&file.join("below")).unwrap(), None);
+        // Not knowing is not the same as nothing being there.
+        assert!(stat(&dir.join("x".repeat(300))).is_err());
+        OsDisk.sync_dir(&dir).unwrap();
+        assert!(OsDisk.sync_dir(&dir.join("none")).is_err());
+        OsDisk.remove_dir(&scratch.path().join("a")).unwrap();
+        assert_eq!(stat(&dir).unwrap(), None);
+    }
+
+    #[test]
+    fn whatever_has_no_parent_lies_in_the_present_directory() {
+        assert_eq!(["/a/b", "a/b", "a", ""].map(|path| parent(Path::new(path))), ["/a", "a", ".", "."].map(Path::new));
+    }
+}

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{ORIGIN, check_entries, entry, key, ledger_of, options};
-use ledger::{Chunk, DamageKind, Ledger, Options};
+use common::{ORIGIN, check_entries, entry, key, ledger_of, options, verifier};
+use ledger::{Chunk, DamageKind, Ledger, Options, Reader};
 
 fn segments(ledger: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
@@ -108,4 +108,63 @@ fn damage_in_an_earlier_segment_names_the_entry() {
     fs::write(&segment, &bytes).unwrap();
     let error = Ledger::open(&path, ORIGIN, key(), options()).unwrap_err();
     assert_eq!(error.damage().unwrap().kind, DamageKind::FrameChecksum { position: first + 2 }, "{error}");
+}
+
+#[test]
+fn a_tree_file_that_is_cut_off_is_damage_and_names_the_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 300, options()));
+    // The root over 300 is made of the one hash of the second level, and of the last 44 of the first: 32, 8 and 4.
+    for (level, index, len) in [(1, 0, 31), (0, 296, 300 * 32 - 1)] {
+        let file = path.join("tree").join(level.to_string());
+        let good = fs::read(&file).unwrap();
+        fs::write(&file, &good[..len]).unwrap();
+        let error = Reader::open(&path, &verifier()).unwrap_err();
+        let damage = error.damage().unwrap();
+        assert_eq!((&damage.file, damage.offset), (&file, index * 32), "{error}");
+        assert_eq!(damage.kind, DamageKind::TreeHash { level, index });
+        fs::write(&file, good).unwrap();
+    }
+    check_entries(&Reader::open(&path, &verifier()).unwrap(), 300);
+}
+
+#[test]
+fn an_index_that_ends_before_the_last_segment_is_made_again_and_one_that_ends_with_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let entries = vec![vec![7; 200]; 16];
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options(), &entries[0]).unwrap();
+    ledger.append_entries(&entries[1..]).unwrap();
+    for _ in 0..4 {
+        ledger.append_entries(&entries).unwrap();
+    }
+    drop(ledger);
+    assert!(segments(&path).pop().unwrap().ends_with(format!("{:020}.segment", 64)));
+    let index = path.join("index");
+    let good = fs::read(&index).unwrap();
+    assert_eq!(good.len(), 5 * 8, "of every sixteenth entry");
+    for (records, is_rebuilt) in [(5, false), (4, false), (3, true), (0, true)] {
+        fs::write(&index, &good[..records * 8]).unwrap();
+        // Who only reads says what is missing, and where.
+        let reader = Reader::open(&path, &verifier()).unwrap();
+        for position in 0..80 {
+            let indexed = position / 16 * 16;
+            match reader.entry(position) {
+                Ok(found) => assert!(found == entries[0] && (indexed / 16 < records as u64 || indexed == 0)),
+                Err(error) => {
+                    let damage = error.damage().unwrap();
+                    assert_eq!((&damage.file, damage.offset), (&index, indexed / 2), "{error}");
+                    assert_eq!(damage.kind, DamageKind::Index { position: indexed });
+                    assert!(indexed / 16 >= records as u64, "{position}: {error}");
+                }
+            }
+        }
+        let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
+        assert_eq!(report.tree_rebuilt, is_rebuilt, "{records} records: {report:?}");
+        let reader = ledger.reader();
+        assert!((0..80).all(|position| reader.entry(position).unwrap() == entries[0]));
+        drop((reader, ledger));
+        assert_eq!(fs::read(&index).unwrap(), good);
+    }
 }
