@@ -222,6 +222,17 @@ mod tests {
         assert!(!check(&|row| row.raw_len = 0));
         assert!(!check(&|row| row.stored_len = 0));
         assert!(!check(&|row| row.stored_len = BLOCK_STORED_BYTES_MAX + 1));
+        let (sound, stored) = table();
+        let bytes = sound.encode();
+        // Another magic, another length stated, and both, under a checksum that fits them.
+        for places in [&[0][..], &[4], &[0, 4]] {
+            let mut bad = bytes.clone();
+            places.iter().for_each(|at| bad[*at] ^= 1);
+            let crc_at = bad.len() - 12;
+            let crc = crc32c(&bad[..crc_at]);
+            bad[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(BlockTable::decode(&bad, 40, stored + bad.len() as u64), None, "{places:?}");
+        }
         let (mut headless, _) = table();
         headless.rows.remove(0);
         let bytes = headless.encode();

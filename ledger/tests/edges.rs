@@ -9,8 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{ORIGIN, check_entries, entry, key, ledger_of, options, verifier};
-use ledger::{Chunk, DamageKind, Ledger, Options, Reader};
+use common::{
+    ORIGIN, check_entries, entries, entry, key, ledger_of,
+    life::{Told, disk},
+    options,
+    sim::Survives,
+    verifier,
+};
+use ledger::{Chunk, DamageKind, EntrySource, Ledger, Options, Reader, disk::Disk as _};
 
 fn segments(ledger: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
@@ -167,4 +173,48 @@ fn an_index_that_ends_before_the_last_segment_is_made_again_and_one_that_ends_wi
         drop((reader, ledger));
         assert_eq!(fs::read(&index).unwrap(), good);
     }
+}
+
+#[test]
+fn what_tree_and_index_hold_beyond_the_entries_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let mut ledger = ledger_of(&path, 250, Options::default());
+    let (segment, head) = (segments(&path).pop().unwrap(), path.join("head"));
+    let before = [&segment, &head].map(|file| fs::read(file).unwrap());
+    ledger.append_entries(&entries(250..300)).unwrap();
+    drop(ledger);
+    // Pages of tree and index reached the disk, and those of the batch did not.
+    fs::write(&segment, &before[0]).unwrap();
+    fs::write(&head, &before[1]).unwrap();
+    let (ledger, _) = Ledger::open(&path, ORIGIN, key(), Options::default()).unwrap();
+    check_entries(&ledger.reader(), 250);
+    let lengths = ["tree/0", "tree/1", "index"].map(|name| fs::metadata(path.join(name)).unwrap().len());
+    assert_eq!(lengths, [250 * 32, 0, 16 * 8]);
+}
+
+#[test]
+fn a_loss_of_power_after_a_segment_begins_takes_nothing_of_the_tree() {
+    let (disk, mut told) = (disk(512), Told::default());
+    let mut ledger = told.create(&disk, options()).unwrap();
+    let begun = || disk.list("/data/ledger/segments".as_ref()).unwrap().len();
+    for size in 1..700 {
+        let before = begun();
+        told.append(&mut ledger, 1).unwrap();
+        if begun() > before {
+            // A new level of the tree is a new name, which must be as durable as what it holds.
+            let (_, report) = told.clone().open(&disk.lose_power(Survives::Nothing), options()).unwrap();
+            assert!(!report.tree_rebuilt, "{size}: {report:?}");
+        }
+    }
+    assert!(disk.bytes("/data/ledger/tree/1".as_ref()).is_some_and(|level| level.len() == 2 * 32));
+}
+
+#[test]
+fn one_entry_of_any_source_is_the_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = ledger_of(&dir.path().join("ledger"), 40, options()).reader();
+    let source: &dyn EntrySource = &reader;
+    assert!((0..40).all(|position| source.entry(position).unwrap() == entry(position)));
+    assert!(source.entry(40).is_err());
 }
