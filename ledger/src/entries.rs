@@ -102,3 +102,38 @@ impl Iterator for Entries {
         self.ahead.pop_front().map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        key::LedgerKey,
+        ledger::{Ledger, Options},
+    };
+
+    /// How many entries lie ready after each read, over all of a ledger of so many entries of so many bytes.
+    fn reads(count: usize, bytes: usize) -> Vec<usize> {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("ledger");
+        let all = vec![vec![7; bytes]; count];
+        let mut ledger =
+            Ledger::create(&dir, "node/x", LedgerKey::generate([1; 32]), Options::default(), &all[0]).unwrap();
+        ledger.append_entries(&all[1..]).unwrap();
+        let mut entries = ledger.reader().entries(0..count as u64);
+        let mut reads = Vec::new();
+        while entries.next().is_some() {
+            reads.push(entries.ahead.len() + 1);
+            for _ in 1..reads[reads.len() - 1] {
+                entries.next().unwrap().unwrap();
+            }
+        }
+        reads
+    }
+
+    #[test]
+    fn no_more_is_read_ahead_than_the_bounds_allow() {
+        assert_eq!(reads(AHEAD_ENTRIES_MAX * 2 + 3, 10), [AHEAD_ENTRIES_MAX, AHEAD_ENTRIES_MAX, 3]);
+        let long = AHEAD_BYTES_MAX / 32;
+        assert_eq!(reads(67, long), [32, 32, 3]);
+    }
+}

@@ -17,7 +17,11 @@
 //! The last batch may be pages that a failed sync left clean in memory and that never reached the disk. So
 //! it is written and synced again, always, before it is trusted.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     block::{BLOCK_BYTES, Block, HEAD_MAGIC, SEGMENT_MAGIC},
@@ -186,7 +190,8 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
     if let Some(head) = head.filter(|head| !segments.contains(&head.segment)) {
         return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: head.segment }));
     }
-    let mut empty_segment_removed = false;
+    // Removed only once it is known that it was the only one begun: damage is left as it is.
+    let mut begun: Option<PathBuf> = None;
     loop {
         let Some(&first) = segments.last() else {
             return Err(Damage::error(segments_dir(dir), 0, DamageKind::SegmentMissing { position: 0 }));
@@ -199,7 +204,11 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
         };
         let header = read_header(file.as_ref(), first).at("read", &path)?;
         if let Some(header) = header {
-            return Ok(Last { segments, first, file, header, empty_segment_removed });
+            if let Some(begun) = &begun {
+                disk.remove_file(begun).at("remove", begun)?;
+                disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
+            }
+            return Ok(Last { segments, first, file, header, empty_segment_removed: begun.is_some() });
         }
         // A header is synced before anything is written after it. So without anything after it, it was
         // being written when the writer stopped; with anything, it was valid once. So it was where the segment
@@ -211,13 +220,11 @@ fn find_last(disk: &dyn Disk, dir: &Path, head: Option<&Block>) -> Result<Last, 
             None => false,
         };
         let is_used = is_sealed || len > SEGMENT_DATA_AT || head.is_some_and(|head| head.segment == first);
-        if is_used || segments.len() == 1 || empty_segment_removed {
+        if is_used || segments.len() == 1 || begun.is_some() {
             return Err(header_damage(&path));
         }
-        disk.remove_file(&path).at("remove", &path)?;
-        disk.sync_dir(&segments_dir(dir)).at("sync", segments_dir(dir))?;
         segments.pop();
-        empty_segment_removed = true;
+        begun = Some(path);
     }
 }
 

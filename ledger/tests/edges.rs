@@ -16,7 +16,7 @@ use common::{
     sim::Survives,
     verifier,
 };
-use ledger::{Chunk, DamageKind, EntrySource, Ledger, Options, Reader, disk::Disk as _};
+use ledger::{Chunk, DamageKind, EntrySource, HeadState, Ledger, Options, Reader, Recovery, disk::Disk as _};
 
 fn segments(ledger: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
@@ -217,4 +217,58 @@ fn one_entry_of_any_source_is_the_entry() {
     let source: &dyn EntrySource = &reader;
     assert!((0..40).all(|position| source.entry(position).unwrap() == entry(position)));
     assert!(source.entry(40).is_err());
+}
+
+#[test]
+fn a_start_was_clean_where_nothing_was_cut_made_again_or_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 40, options()));
+    let (_, clean) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
+    // What is always done, and what a sealing left, say nothing of the ledger itself.
+    for same in
+        [Recovery { suspect_bytes_rewritten: 7, ..clean.clone() }, Recovery { sealings_removed: 1, ..clean.clone() }]
+    {
+        assert!(same.was_clean(), "{same:?}");
+    }
+    let changed = [
+        Recovery { tail_bytes_cut: 1, ..clean.clone() },
+        Recovery { tree_rebuilt: true, ..clean.clone() },
+        Recovery { empty_segment_removed: true, ..clean.clone() },
+        Recovery { head: HeadState::Missing, ..clean.clone() },
+        Recovery { head: HeadState::Behind { size: 30 }, ..clean },
+    ];
+    assert!(changed.iter().all(|report| !report.was_clean()), "{changed:?}");
+}
+
+#[test]
+fn no_more_than_one_segment_is_taken_for_begun_and_never_the_only_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let check_left = |path: &Path, torn: &[PathBuf]| {
+        for _ in 0..2 {
+            let error = Ledger::open(path, ORIGIN, key(), options()).unwrap_err();
+            assert_eq!(error.damage().unwrap().kind, DamageKind::SegmentHeader, "{error}");
+            assert!(torn.iter().all(|file| fs::read(file).unwrap() == [0; 700]), "left as they are");
+        }
+    };
+    let path = dir.path().join("one");
+    drop(ledger_of(&path, 3, options()));
+    fs::remove_file(path.join("head")).unwrap();
+    let only = segments(&path);
+    assert_eq!(only.len(), 1);
+    fs::write(&only[0], [0; 700]).unwrap();
+    check_left(&path, &only);
+
+    let path = dir.path().join("many");
+    drop(ledger_of(&path, 300, options()));
+    let begun = [300, 301].map(|first| path.join("segments").join(format!("{first:020}.segment")));
+    for file in &begun {
+        fs::write(file, [0; 700]).unwrap();
+    }
+    // The writer begins one at a time: of two, one was used, and which one nothing tells.
+    check_left(&path, &begun);
+    fs::remove_file(&begun[0]).unwrap();
+    let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
+    assert!(report.empty_segment_removed && !begun[1].exists(), "{report:?}");
+    check_entries(&ledger.reader(), 300);
 }
