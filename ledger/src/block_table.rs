@@ -227,7 +227,9 @@ mod tests {
         // Another magic, another length stated, and both, under a checksum that fits them.
         for places in [&[0][..], &[4], &[0, 4]] {
             let mut bad = bytes.clone();
-            places.iter().for_each(|at| bad[*at] ^= 1);
+            for at in places {
+                bad[*at] ^= 1;
+            }
             let crc_at = bad.len() - 12;
             let crc = crc32c(&bad[..crc_at]);
             bad[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());

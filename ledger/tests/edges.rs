@@ -49,7 +49,10 @@ fn a_batch_too_large_to_be_joined_is_written_chunk_after_chunk() {
     }
     assert_eq!(ledger.append(&chunks).unwrap(), 1..position);
     check_entries(&ledger.reader(), position);
-    drop(ledger);
+    // The index leads into every chunk.
+    let reader = ledger.reader();
+    assert!((0..position).step_by(16).all(|position| reader.entry(position).unwrap() == entry(position)));
+    drop((reader, ledger));
     let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options).unwrap();
     assert!(report.was_clean(), "{report:?}");
     check_entries(&ledger.reader(), position);
@@ -271,4 +274,26 @@ fn no_more_than_one_segment_is_taken_for_begun_and_never_the_only_one() {
     let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
     assert!(report.empty_segment_removed && !begun[1].exists(), "{report:?}");
     check_entries(&ledger.reader(), 300);
+}
+
+#[test]
+fn a_segment_takes_every_batch_that_fits_it_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let options = options();
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
+    let file_of = |first: u64| path.join("segments").join(format!("{first:020}.segment"));
+    let (mut first, mut rolls) = (0, 0);
+    for position in 1..600 {
+        let end = fs::metadata(file_of(first)).unwrap().len();
+        // How long its checkpoint will be is taken from the one before.
+        let batch = 9 + entry(position).len() + 9 + ledger.checkpoint().text().len();
+        let fits = end + batch as u64 <= options.segment_bytes_max;
+        ledger.append_entries(&[entry(position)]).unwrap();
+        assert_eq!(file_of(position).exists(), !fits, "{position}: {end} and {batch} bytes");
+        if !fits {
+            (first, rolls) = (position, rolls + 1);
+        }
+    }
+    assert!(rolls > 30, "{rolls}");
 }

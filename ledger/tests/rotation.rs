@@ -159,6 +159,20 @@ fn the_old_key_signs_nothing_more_than_its_own_time() {
 }
 
 #[test]
+fn a_rotation_that_leaves_out_those_before_it_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut ledger = common::ledger_of(&scratch.path().join("ledger"), 30, options());
+    rotate(&mut ledger, &key(), &next_key(2));
+    // Signed by the first key, at the ledger's size: a way to the third key that knows nothing of the second.
+    let other = Rotation::sign(&key(), next_key(3).public(), &[(ORIGIN.to_owned(), 30)]).unwrap();
+    let refused = ledger.rotate(next_key(3), &other).unwrap_err();
+    assert!(matches!(refused, Error::Note(NoteError::Rotation(_))), "{refused}");
+    assert_eq!(ledger.keys().current(), &next_key(2).verifier_key(ORIGIN));
+    grow(&mut ledger, 1);
+    rotate(&mut ledger, &next_key(2), &next_key(3));
+}
+
+#[test]
 fn a_rotation_that_is_not_the_next_one_changes_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("ledger");
