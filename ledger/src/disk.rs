@@ -233,16 +233,23 @@ pub(crate) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Resu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
-    /// A hundred bytes of which a read gives at most seven, and every other read is interrupted or fails.
+    /// Bytes of which a read gives at most seven, and every other read is interrupted or fails.
     #[derive(Debug)]
-    struct Halting {
-        reads: AtomicU64,
+    pub(crate) struct Halting {
+        bytes: Vec<u8>,
         kind: io::ErrorKind,
+        reads: AtomicU64,
+    }
+
+    impl Halting {
+        pub(crate) fn new(bytes: Vec<u8>, kind: io::ErrorKind) -> Self {
+            Self { bytes, kind, reads: AtomicU64::new(0) }
+        }
     }
 
     impl DiskFile for Halting {
@@ -250,9 +257,9 @@ mod tests {
             if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 return Err(self.kind.into());
             }
-            let left = usize::try_from(100_u64.saturating_sub(offset)).unwrap();
-            let len = buffer.len().min(7).min(left);
-            buffer[..len].iter_mut().zip(offset..).for_each(|(byte, at)| *byte = u8::try_from(at).unwrap());
+            let rest = self.bytes.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let len = buffer.len().min(7).min(rest.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
             Ok(len)
         }
 
@@ -265,7 +272,7 @@ mod tests {
         }
 
         fn len(&self) -> io::Result<u64> {
-            Ok(100)
+            Ok(self.bytes.len() as u64)
         }
 
         fn sync_data(&self) -> io::Result<()> {
@@ -279,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_read_that_is_interrupted_or_short_goes_on_and_one_that_fails_does_not() {
-        let file = |kind| Halting { reads: AtomicU64::new(0), kind };
-        let (interrupted, failing) = (file(io::ErrorKind::Interrupted), file(io::ErrorKind::TimedOut));
+        let [interrupted, failing] =
+            [io::ErrorKind::Interrupted, io::ErrorKind::TimedOut].map(|kind| Halting::new((0..100).collect(), kind));
         let mut buffer = [0; 40];
         assert_eq!(interrupted.read_full_at(&mut buffer, 30).unwrap(), 40);
         assert!(buffer.iter().copied().eq(30..70), "{buffer:?}");

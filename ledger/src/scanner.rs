@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{
         ENTRY_BYTES_MAX,
-        disk::{Access, Disk as _, OsDisk},
+        disk::{Access, Disk as _, OsDisk, tests::Halting},
         error::Error,
         frame::{Chunk, encode},
         tree::leaf_hash,
@@ -197,6 +197,21 @@ mod tests {
         assert!(matches!(scanner.next().unwrap(), Scan::End));
         chunk.clear();
         assert!(chunk.is_empty());
+    }
+
+    #[test]
+    fn a_scan_that_is_interrupted_goes_on_and_one_that_fails_does_not() {
+        let mut chunk = Chunk::new();
+        for _ in 0..9 {
+            chunk.push(b"an entry over several reads").unwrap();
+        }
+        let scanner = |kind| Scanner::new(Arc::new(Halting::new(chunk.bytes().to_vec(), kind)), 0, 64);
+        let mut interrupted = scanner(io::ErrorKind::Interrupted);
+        for _ in 0..9 {
+            assert!(matches!(interrupted.next().unwrap(), Scan::Frame(_)));
+        }
+        assert!(matches!(interrupted.next().unwrap(), Scan::End));
+        assert_eq!(scanner(io::ErrorKind::TimedOut).next().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
