@@ -331,4 +331,35 @@ mod tests {
         assert!(SignedCheckpoint::parse(&good).is_err());
         assert!(read_rotations(signed(ORIGIN, 3, 1).text()).is_err());
     }
+
+    #[test]
+    fn so_many_rotations_are_followed_and_no_more() {
+        let (keys, ledgers) = ([key(1), key(2)], [(ORIGIN.to_owned(), 7)]);
+        let note =
+            |number: usize| Rotation::sign(&keys[number % 2], keys[(number + 1) % 2].public(), &ledgers).unwrap();
+        let most: String = (0..ROTATIONS_MAX).map(note).collect();
+        let chain = KeyChain::follow(&key(1).verifier_key(ORIGIN), &most).unwrap();
+        assert_eq!(chain.keys().count(), ROTATIONS_MAX + 1);
+        let refused = read_rotations(&(most + &note(ROTATIONS_MAX))).unwrap_err();
+        assert!(matches!(refused, NoteError::Rotation(_)), "{refused}");
+    }
+
+    #[test]
+    fn rotations_are_put_where_they_go_on_from_what_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, path) = (scratch.path(), rotations_path(scratch.path()));
+        let put = |text: &str| put_rotations(&crate::disk::OsDisk, dir, text);
+        put("").unwrap();
+        assert!(!path.exists(), "nothing to put");
+        let (first, both) = (rotated(1, 2, 10), rotated(1, 2, 10) + &rotated(2, 3, 20));
+        for text in [&first, &both, &both] {
+            put(text).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), *text);
+        }
+        // Fewer, others, and what is no rotation at all, leave it as it is.
+        for text in [first.clone(), rotated(1, 3, 10), both.clone() + "more", both.clone() + &rotated(3, 4, 30)[1..]] {
+            assert!(put(&text).is_err(), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), both);
+        }
+    }
 }

@@ -173,6 +173,31 @@ fn an_audit_says_which_entry_is_wrong_and_goes_on() {
 }
 
 #[test]
+fn a_frame_of_another_type_is_named_and_nothing_is_counted_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 200, one_segment()));
+    let segment = last_segment(&path);
+    let good = fs::read(&segment).unwrap();
+    let wanted = entry(150);
+    let an_entry = good.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    let a_note = format!("{ORIGIN}\n");
+    let first_note =
+        1_024 + good[1_024..].windows(a_note.len()).position(|window| window == a_note.as_bytes()).unwrap();
+    for (payload, position) in [(an_entry, 150), (first_note, 1)] {
+        let mut bytes = good.clone();
+        bytes[payload - 1] ^= 0x02;
+        fs::write(&segment, &bytes).unwrap();
+        let report = audit(&path, &verifier(), &|_| ()).unwrap();
+        assert_eq!(report.entries_checked, position);
+        // An entry too many also asks for a hash that the tree does not have.
+        let found = report.problems.iter().find(|problem| problem.file == segment).unwrap();
+        assert_eq!((&found.kind, found.offset), (&DamageKind::FrameChecksum { position }, payload as u64 - 9));
+        assert!(report.problems_found <= 2, "{report:#?}");
+    }
+}
+
+#[test]
 fn an_entry_changed_with_its_checksum_is_found_by_the_tree() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
