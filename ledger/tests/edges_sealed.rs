@@ -176,3 +176,46 @@ fn a_header_of_another_segment_is_no_header_whatever_its_checksum() {
         raw.len() as u64 - 1
     );
 }
+
+fn found(report: &AuditReport) -> Vec<(&Path, &DamageKind)> {
+    report.problems.iter().map(|problem| (problem.file.as_path(), &problem.kind)).collect()
+}
+
+#[test]
+fn an_audit_misses_the_checkpoint_that_should_close_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 300, options()));
+    let raw = segments(&path, "segment");
+    let next: u64 = raw[2].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let bytes = fs::read(&raw[1]).unwrap();
+    fs::write(&raw[1], &bytes[..bytes.len() - frames(&bytes).pop().unwrap()]).unwrap();
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(raw[1].as_path(), &DamageKind::Short { position: next })]);
+    assert_eq!(report.entries_checked, 300);
+}
+
+#[test]
+fn an_audit_goes_on_behind_a_header_and_a_segment_that_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options(), &entry(0)).unwrap();
+    for position in 1..300 {
+        ledger.append_entries(&[entry(position)]).unwrap();
+    }
+    drop(ledger);
+    let raw = segments(&path, "segment");
+    let first = |index: usize| raw[index].file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    let mut bytes = fs::read(&raw[2]).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&raw[2], bytes).unwrap();
+    // The header alone: its entries follow from those before, and all are checked.
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(raw[2].as_path(), &DamageKind::SegmentHeader)]);
+    assert_eq!(report.entries_checked, 300);
+    // With the segment before it gone too, nothing says where its entries are; those of the next are checked again.
+    fs::remove_file(&raw[1]).unwrap();
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(raw[2].as_path(), &DamageKind::SegmentHeader)]);
+    assert_eq!(report.entries_checked, 300 - (first(3) - first(1)));
+}
