@@ -219,3 +219,86 @@ fn an_audit_goes_on_behind_a_header_and_a_segment_that_are_lost() {
     assert_eq!(found(&report), [(raw[2].as_path(), &DamageKind::SegmentHeader)]);
     assert_eq!(report.entries_checked, 300 - (first(3) - first(1)));
 }
+
+/// Puts another block in the head file's place, its checksum made to fit.
+fn change_head(ledger: &Path, change: impl FnOnce(&mut [u8])) {
+    let path = ledger.join("head");
+    let mut bytes = fs::read(&path).unwrap();
+    change(&mut bytes[..HEADER_BYTES - 4]);
+    let crc = crc32c(&bytes[..HEADER_BYTES - 4]);
+    bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn an_audit_compares_the_entries_with_the_head_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let mut ledger = ledger_of(&path, 30, Options::default());
+    let (head, root) = (path.join("head"), ledger.root());
+    let end = fs::metadata(&segments(&path, "segment")[0]).unwrap().len();
+    ledger.append_entries(&[entry(30)]).unwrap();
+    drop(ledger);
+    let good = fs::read(&head).unwrap();
+    // The signed size, and less of the segment than there is of it.
+    change_head(&path, |block| block[16..24].copy_from_slice(&end.to_le_bytes()));
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(head.as_path(), &DamageKind::BelowHead { size: 30, head_size: 31 })]);
+    // A root that the key has signed, and the entries do not give; with another problem, and without.
+    let wrong = Checkpoint { origin: ORIGIN.into(), size: 31, root }.sign(&key());
+    fs::write(&head, &good).unwrap();
+    change_head(&path, |block| {
+        block[24..28].copy_from_slice(&u32::try_from(wrong.text().len()).unwrap().to_le_bytes());
+        block[28..].fill(0);
+        block[28..28 + wrong.text().len()].copy_from_slice(wrong.text().as_bytes());
+    });
+    for strays in [0, 1] {
+        let report = report_of(&path);
+        let is_root = |kind: &DamageKind| matches!(kind, DamageKind::Root { size: 31, signed, .. } if *signed == root);
+        assert!(report.problems_found == 1 + strays, "{report:#?}");
+        assert!(found(&report).iter().any(|(file, kind)| *file == head && is_root(kind)), "{report:#?}");
+        fs::write(path.join("segments/stray"), b"").unwrap();
+    }
+    fs::remove_file(path.join("segments/stray")).unwrap();
+    // Without it the entries say what there is.
+    fs::remove_file(&head).unwrap();
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(head.as_path(), &DamageKind::Head)]);
+    assert_eq!(report.size, 31);
+    fs::write(&head, &good).unwrap();
+    let whole = audit_sound(&(Arc::new(OsDisk) as _), &path);
+    assert_eq!((report.root, report.entries_checked), (whole.root, 31));
+}
+
+#[test]
+fn a_wrong_hash_of_the_tree_is_one_problem_however_the_segments_lie() {
+    for options in [Options::default(), options()] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
+        for position in 1..300 {
+            ledger.append_entries(&[entry(position)]).unwrap();
+        }
+        drop(ledger);
+        for (level, index) in [(0, 7), (1, 0)] {
+            let file = path.join("tree").join(level.to_string());
+            let good = fs::read(&file).unwrap();
+            let mut bad = good.clone();
+            bad[index * 32 + 5] ^= 1;
+            fs::write(&file, bad).unwrap();
+            let report = report_of(&path);
+            assert_eq!(found(&report), [(file.as_path(), &DamageKind::TreeHash { level, index: index as u64 })]);
+            fs::write(&file, good).unwrap();
+        }
+    }
+}
+
+#[test]
+fn so_many_problems_are_listed_and_all_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    drop(ledger_of(&path, 2_000, Options::default()));
+    fs::write(path.join("tree/0"), [0; 2_000 * 32]).unwrap();
+    let report = report_of(&path);
+    assert_eq!((report.problems.len(), report.problems_found), (ledger::verify::PROBLEMS_MAX, 2_000));
+}
