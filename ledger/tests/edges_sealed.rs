@@ -302,3 +302,25 @@ fn so_many_problems_are_listed_and_all_are_counted() {
     let report = report_of(&path);
     assert_eq!((report.problems.len(), report.problems_found), (ledger::verify::PROBLEMS_MAX, 2_000));
 }
+
+#[test]
+fn what_is_audited_as_an_export_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, export) = (dir.path().join("ledger"), dir.path().join("export"));
+    let ledger = ledger_of(&path, 300, options());
+    ledger.reader().export(&export).unwrap();
+    drop(ledger);
+    // A ledger stays one with whatever lies beside its segments.
+    fs::write(path.join("checkpoint"), b"stray").unwrap();
+    fs::create_dir(path.join("tile")).unwrap();
+    assert!(report_of(&path).is_ok());
+    // Without its checkpoint there is nothing to check against; without its tiles an export is damaged, and not none.
+    let checkpoint = fs::read(export.join("checkpoint")).unwrap();
+    fs::remove_file(export.join("checkpoint")).unwrap();
+    let none = audit(&export, &verifier(), &|_| ()).unwrap_err();
+    assert!(matches!(none, Error::NoLedger { .. }), "{none}");
+    fs::write(export.join("checkpoint"), checkpoint).unwrap();
+    assert!(report_of(&export).is_ok());
+    fs::remove_dir_all(export.join("tile")).unwrap();
+    assert!(!report_of(&export).is_ok());
+}
