@@ -193,6 +193,17 @@ fn an_audit_misses_the_checkpoint_that_should_close_a_segment() {
     let report = report_of(&path);
     assert_eq!(found(&report), [(raw[1].as_path(), &DamageKind::Short { position: next })]);
     assert_eq!(report.entries_checked, 300);
+    fs::write(&raw[1], bytes).unwrap();
+    // Where the last segment is gone the head says so, and that the entries end below it follows from that.
+    let last = raw.last().unwrap();
+    let position = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    fs::remove_file(last).unwrap();
+    let report = report_of(&path);
+    assert!(
+        found(&report).contains(&(&path.join("segments"), &DamageKind::SegmentMissing { position })),
+        "{report:#?}"
+    );
+    assert!(found(&report).iter().all(|(_, kind)| !matches!(kind, DamageKind::BelowHead { .. })), "{report:#?}");
 }
 
 #[test]
@@ -298,7 +309,7 @@ fn so_many_problems_are_listed_and_all_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
     drop(ledger_of(&path, 2_000, Options::default()));
-    fs::write(path.join("tree/0"), [0; 2_000 * 32]).unwrap();
+    fs::write(path.join("tree/0"), vec![0; 2_000 * 32]).unwrap();
     let report = report_of(&path);
     assert_eq!((report.problems.len(), report.problems_found), (ledger::verify::PROBLEMS_MAX, 2_000));
 }
