@@ -210,18 +210,22 @@ mod tests {
 
     #[test]
     fn a_table_that_asks_for_too_much_is_none_whatever_its_checksum() {
-        let check = |change: &dyn Fn(&mut Row)| {
+        let check_row = |row: usize, change: &dyn Fn(&mut Row)| {
             let (mut table, _) = table();
-            change(&mut table.rows[1]);
+            change(&mut table.rows[row]);
             let bytes = table.encode();
             let len = table.rows.iter().map(|row| row.stored_len as u64).sum::<u64>() + bytes.len() as u64;
             BlockTable::decode(&bytes, 40, len).is_some()
         };
+        let check = |change: &dyn Fn(&mut Row)| check_row(1, change);
         assert!(check(&|_| ()));
         assert!(!check(&|row| row.raw_len = BLOCK_RAW_BYTES_MAX + 1));
         assert!(!check(&|row| row.raw_len = 0));
         assert!(!check(&|row| row.stored_len = 0));
         assert!(!check(&|row| row.stored_len = BLOCK_STORED_BYTES_MAX + 1));
+        // The first block is the header's.
+        assert!(!check_row(0, &|row| row.entries = 1));
+        assert!(!check_row(0, &|row| row.raw_len = BLOCK_BYTES + 1));
         let (sound, stored) = table();
         let bytes = sound.encode();
         // Another magic, another length stated, and both, under a checksum that fits them.

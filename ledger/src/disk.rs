@@ -313,6 +313,9 @@ pub(crate) mod tests {
         assert!(stat(&dir.join("x".repeat(300))).is_err());
         OsDisk.sync_dir(&dir).unwrap();
         assert!(OsDisk.sync_dir(&dir.join("none")).is_err());
+        OsDisk.open(&file, Access::Write).unwrap().sync_data().unwrap();
+        // The machine is asked: of what holds no data it refuses.
+        assert!(OsDisk.open(Path::new("/dev/null"), Access::Write).unwrap().sync_data().is_err());
         OsDisk.remove_dir(&scratch.path().join("a")).unwrap();
         assert_eq!(stat(&dir).unwrap(), None);
     }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use common::{ORIGIN, audit_sound, check_entries, entry, key, ledger_of, options, seal_all, verifier};
+use common::{ORIGIN, audit_sound, check_entries, entry, key, ledger_of, options, rng::Rng, seal_all, verifier};
 use crc32c::{crc32c, crc32c_append};
 use ledger::{
     Checkpoint, DamageKind, Error, Ledger, Options,
@@ -86,6 +86,25 @@ fn a_block_takes_every_frame_that_fits_it_and_no_more() {
         assert_eq!(blocks(&fs::read(file.with_extension("sealed")).unwrap()), wanted);
     }
     assert_eq!((sealer.waiting(), waiting), (0, 0));
+}
+
+#[test]
+fn a_sealed_segment_that_takes_several_writes_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let options = Options { segment_bytes_max: 1_200_000, sealed_block_bytes: 1 << 16 };
+    let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
+    // What cannot be compressed, so that it stays above the 256 KiB of one write.
+    let mut rng = Rng::new(7);
+    let batches: Vec<Vec<u8>> = (0..30).map(|_| (0..50_000).map(|_| rng.number().to_le_bytes()[0]).collect()).collect();
+    for entry in &batches {
+        ledger.append_entries(&[entry]).unwrap();
+    }
+    let sealed = ledger.sealer().seal_next().unwrap().unwrap();
+    assert!(sealed.sealed_bytes > 1 << 20, "{sealed:?}");
+    let reader = ledger.reader();
+    assert!((1..=30).zip(&batches).all(|(position, entry)| reader.entry(position).unwrap() == *entry));
+    audit_sound(&(Arc::new(OsDisk) as _), &path);
 }
 
 #[test]
