@@ -333,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_names_each_ledger_once_and_so_many_at_the_most() {
+        let note = |count: usize, more: &[&str]| {
+            let mut ledgers: Vec<_> = (0..count).map(|number| (format!("node/{number}"), 7)).collect();
+            ledgers.extend(more.iter().map(|origin| ((*origin).to_owned(), 8)));
+            read_rotations(&Rotation::sign(&key(1), key(2).public(), &ledgers).unwrap())
+        };
+        assert_eq!(note(2, &["node/x"]).unwrap()[0].ledgers.len(), 3);
+        assert!(note(2, &["node/1"]).is_err());
+        assert_eq!(note(LEDGERS_MAX, &[]).unwrap()[0].ledgers.len(), LEDGERS_MAX);
+        assert!(note(LEDGERS_MAX, &["node/x"]).is_err());
+    }
+
+    #[test]
     fn so_many_rotations_are_followed_and_no_more() {
         let (keys, ledgers) = ([key(1), key(2)], [(ORIGIN.to_owned(), 7)]);
         let note =

@@ -297,3 +297,24 @@ fn a_segment_takes_every_batch_that_fits_it_and_no_more() {
     }
     assert!(rolls > 30, "{rolls}");
 }
+
+#[test]
+fn zeros_behind_a_torn_batch_are_no_further_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let mut ledger = ledger_of(&path, 20, Options::default());
+    let segment = segments(&path).pop().unwrap();
+    let durable = fs::read(&segment).unwrap();
+    ledger.append_entries(&[entry(20)]).unwrap();
+    drop(ledger);
+    fs::remove_file(path.join("head")).unwrap();
+    let mut torn = fs::read(&segment).unwrap();
+    torn[durable.len() + 12] ^= 1;
+    // Its checkpoint is whole: with anything behind it the batch was durable, and with zeros it was not.
+    for (behind, is_damage) in [(vec![0xff; 9], true), (vec![0; 90], false)] {
+        fs::write(&segment, [&torn[..], &behind].concat()).unwrap();
+        let opened = Ledger::open(&path, ORIGIN, key(), Options::default());
+        assert_eq!(opened.is_err(), is_damage, "{opened:?}");
+    }
+    assert_eq!(fs::read(&segment).unwrap(), durable);
+}

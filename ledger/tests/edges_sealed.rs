@@ -14,7 +14,7 @@ use std::{
 use common::{ORIGIN, audit_sound, check_entries, entry, key, ledger_of, options, rng::Rng, seal_all, verifier};
 use crc32c::{crc32c, crc32c_append};
 use ledger::{
-    Checkpoint, DamageKind, Error, Ledger, Options,
+    Checkpoint, DamageKind, Error, Hash, Ledger, Options,
     disk::OsDisk,
     verify::{AuditReport, audit},
 };
@@ -189,6 +189,17 @@ fn a_header_of_another_segment_is_no_header_whatever_its_checksum() {
         let found: Vec<_> = report.problems.iter().map(|problem| (&problem.file, &problem.kind)).collect();
         assert_eq!(found, [(&raw[1], &DamageKind::SegmentHeader)], "{number}");
     }
+    // Of the right size, signed by the key, and over another root.
+    let wrong = Checkpoint { origin: ORIGIN.into(), size: firsts[1], root: Hash::of(b"other") }.sign(&key());
+    let mut bad = good.clone();
+    bad[24..28].copy_from_slice(&u32::try_from(wrong.text().len()).unwrap().to_le_bytes());
+    bad[28..28 + wrong.text().len()].copy_from_slice(wrong.text().as_bytes());
+    let crc = crc32c(&bad[..HEADER_BYTES - 4]);
+    bad[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&raw[1], &bad).unwrap();
+    let report = report_of(&path);
+    let is_root = |kind: &DamageKind| matches!(kind, DamageKind::Root { signed, .. } if *signed == wrong.root());
+    assert!(report.problems.iter().any(|problem| problem.file == raw[1] && is_root(&problem.kind)), "{report:#?}");
     fs::write(&raw[1], good).unwrap();
     assert_eq!(
         seal_all(&Ledger::open(&path, ORIGIN, key(), options()).unwrap().0.sealer()).unwrap(),
@@ -236,6 +247,12 @@ fn an_audit_goes_on_behind_a_header_and_a_segment_that_are_lost() {
     drop(ledger);
     let raw = segments(&path, "segment");
     let first = |index: usize| raw[index].file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    let gone = fs::read(&raw[1]).unwrap();
+    fs::remove_file(&raw[1]).unwrap();
+    let report = report_of(&path);
+    assert_eq!(found(&report), [(raw[2].as_path(), &DamageKind::SegmentMissing { position: first(1) })]);
+    assert_eq!(report.entries_checked, 300 - (first(2) - first(1)));
+    fs::write(&raw[1], gone).unwrap();
     let mut bytes = fs::read(&raw[2]).unwrap();
     bytes[100] ^= 1;
     fs::write(&raw[2], bytes).unwrap();

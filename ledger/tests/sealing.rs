@@ -390,6 +390,7 @@ fn the_raw_segment_counts_where_both_are_there_and_is_sealed_again() {
     audit_sound(&os(), &path);
     let (ledger, report) = Ledger::open(&path, ORIGIN, key(), options()).unwrap();
     assert_eq!(report.sealings_removed, 1);
+    assert!(!raw.with_extension("sealing").exists());
     check_entries(&ledger.reader(), 900);
     // The other one is kept until the raw one was read from end to end.
     assert!(sealed.exists());
