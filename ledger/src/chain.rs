@@ -353,6 +353,9 @@ mod tests {
         let most: String = (0..ROTATIONS_MAX).map(note).collect();
         let chain = KeyChain::follow(&key(1).verifier_key(ORIGIN), &most).unwrap();
         assert_eq!(chain.keys().count(), ROTATIONS_MAX + 1);
+        let scratch = tempfile::tempdir().unwrap();
+        put_rotations(&crate::disk::OsDisk, scratch.path(), &most).unwrap();
+        assert_eq!(KeyChain::load(&crate::disk::OsDisk, scratch.path(), chain.first()).unwrap(), chain);
         let refused = read_rotations(&(most + &note(ROTATIONS_MAX))).unwrap_err();
         assert!(matches!(refused, NoteError::Rotation(_)), "{refused}");
     }

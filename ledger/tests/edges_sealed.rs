@@ -89,21 +89,22 @@ fn a_block_takes_every_frame_that_fits_it_and_no_more() {
 }
 
 #[test]
-fn a_sealed_segment_that_takes_several_writes_is_whole() {
+fn a_sealed_segment_of_several_writes_and_several_parts_of_an_audit_is_whole() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
-    let options = Options { segment_bytes_max: 1_200_000, sealed_block_bytes: 1 << 16 };
+    let options = Options { segment_bytes_max: 5_000_000, sealed_block_bytes: 1 << 16 };
     let mut ledger = Ledger::create(&path, ORIGIN, key(), options, &entry(0)).unwrap();
-    // What cannot be compressed, so that it stays above the 256 KiB of one write.
+    // What cannot be compressed, so that it stays above the 256 KiB of one write; an audit takes 2 MiB at a time.
     let mut rng = Rng::new(7);
-    let batches: Vec<Vec<u8>> = (0..30).map(|_| (0..50_000).map(|_| rng.number().to_le_bytes()[0]).collect()).collect();
+    let batches: Vec<Vec<u8>> =
+        (0..110).map(|_| (0..50_000).map(|_| rng.number().to_le_bytes()[0]).collect()).collect();
     for entry in &batches {
         ledger.append_entries(&[entry]).unwrap();
     }
     let sealed = ledger.sealer().seal_next().unwrap().unwrap();
-    assert!(sealed.sealed_bytes > 1 << 20, "{sealed:?}");
+    assert!(sealed.sealed_bytes > 4 << 20, "{sealed:?}");
     let reader = ledger.reader();
-    assert!((1..=30).zip(&batches).all(|(position, entry)| reader.entry(position).unwrap() == *entry));
+    assert!((1..=110).zip(&batches).all(|(position, entry)| reader.entry(position).unwrap() == *entry));
     audit_sound(&(Arc::new(OsDisk) as _), &path);
 }
 
