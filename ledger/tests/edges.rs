@@ -13,7 +13,7 @@ use common::{
     ORIGIN, check_entries, entries, entry, key, ledger_of,
     life::{Told, disk},
     options,
-    sim::Survives,
+    sim::{Fault, Survives},
     verifier,
 };
 use ledger::{Chunk, DamageKind, EntrySource, HeadState, Ledger, Options, Reader, Recovery, disk::Disk as _};
@@ -317,4 +317,19 @@ fn zeros_behind_a_torn_batch_are_no_further_batch() {
         assert_eq!(opened.is_err(), is_damage, "{opened:?}");
     }
     assert_eq!(fs::read(&segment).unwrap(), durable);
+}
+
+#[test]
+fn a_last_batch_of_several_reads_is_written_again_whole() {
+    let (disk, mut told) = (disk(4_096), Told::default());
+    let mut ledger = told.create(&disk, Options::default()).unwrap();
+    // The entries, the checkpoint, and the sync, which fails and leaves clean pages in memory.
+    disk.fault_at(2, Fault::FailedClean, true);
+    told.append(&mut ledger, 12_000).unwrap_err();
+    drop(ledger);
+    let running = disk.kill();
+    let (ledger, report) = told.open(&running, Options::default()).unwrap();
+    assert!(ledger.size() == 12_001 && report.suspect_bytes_rewritten > 3 << 18, "{report:?}");
+    drop(ledger);
+    told.open(&running.lose_power(Survives::Nothing), Options::default()).unwrap();
 }
