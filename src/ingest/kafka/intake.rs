@@ -41,6 +41,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A client that has brought nothing for so long, where there is something, is replaced: after a change of the leader librdkafka at times
 /// fetches a partition no more, and reports no error (its states `validate-epoch-wait` and `offset-wait`).
 const STALLED_AFTER: Duration = Duration::from_secs(20);
+/// Where the next client brings nothing either it is given longer, up to this: what is there may be of no use to anybody (aborted
+/// transactions under `read_committed`).
+const STALLED_AFTER_MAX: Duration = Duration::from_mins(10);
 /// Longest single wait for the broker while others may want this thread to stop.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
 
@@ -92,17 +95,24 @@ struct Reading {
     end_given: Instant,
     /// When something last came or was under way, or nothing was there to come.
     moved: Instant,
+    /// How long the client may bring nothing.
+    patience: Duration,
     committed: (Instant, u64),
 }
 
 impl Intake {
     /// Reads until it is told to stop. What stops the intake is shown in the status and looked at again.
     pub(super) fn run(self) {
+        let (mut patience, mut stalled_at) = (STALLED_AFTER, None);
         while !self.is_stopping() {
             match self.open() {
                 Ok(Found::Ready { next, hole }) => {
                     self.goes_on();
-                    if let Err(error) = self.read(next, hole) {
+                    if let Err(error) = self.read(next, hole, patience) {
+                        if let KafkaIntakeError::Stalled { next, .. } = error {
+                            let again = stalled_at.replace(next) == Some(next);
+                            patience = if again { (patience * 2).min(STALLED_AFTER_MAX) } else { STALLED_AFTER };
+                        }
                         tracing::warn!(ledger = self.ledger(), %error, "kafka.intake_interrupted: the source is checked again");
                         if matches!(error, KafkaIntakeError::Writer(SubmitError::Stopped(_) | SubmitError::Sequencer(_))) {
                             self.stopped(format!("the writer has stopped: {error}"));
@@ -214,7 +224,7 @@ impl Intake {
         client::consumer(&self.config, self.handle.data_dir().node())
     }
 
-    fn read(&self, next: u64, hole: Option<(u64, u64)>) -> Result<(), KafkaIntakeError> {
+    fn read(&self, next: u64, hole: Option<(u64, u64)>, patience: Duration) -> Result<(), KafkaIntakeError> {
         let consumer = self.consumer()?;
         self.place.assign(&consumer, next)?;
         self.passed(next);
@@ -226,6 +236,7 @@ impl Intake {
             end_asked: None,
             end_given: monotonic(),
             moved: monotonic(),
+            patience,
             committed: (monotonic(), 0),
         };
         let result = self.read_on(&mut reading);
@@ -275,13 +286,13 @@ impl Intake {
     fn check_fetching(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
         let next = self.progress.next();
         let is_at_end = self.progress.end().is_some_and(|end| end.offset <= next);
-        if is_at_end && reading.end_given.elapsed() < STALLED_AFTER {
+        if is_at_end && reading.end_given.elapsed() < reading.patience {
             reading.moved = monotonic();
         }
-        if reading.moved.elapsed() < STALLED_AFTER {
+        if reading.moved.elapsed() < reading.patience {
             return Ok(());
         }
-        Err(KafkaIntakeError::Stalled { next, seconds: STALLED_AFTER.as_secs() })
+        Err(KafkaIntakeError::Stalled { next, seconds: reading.patience.as_secs() })
     }
 
     /// Takes what is there, up to a batch; waits a moment where nothing is.
