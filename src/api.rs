@@ -157,6 +157,8 @@ impl PrincipalLimits {
     }
 }
 
+/// Hand-ins of files' lines at once.
+const FILE_LINES_MAX: usize = 64;
 /// How often last uses of tokens are written down.
 const LAST_USES_EVERY: Duration = Duration::from_mins(1);
 
@@ -177,6 +179,8 @@ struct Inner {
     streams: Arc<Semaphore>,
     /// One backfill at a time: each checks against the last cut before it appends.
     backfills: Arc<Semaphore>,
+    /// Each hand-in of a file's lines holds a thread of the pool that others wait for, and in Kafka mode waits for one itself.
+    file_lines: Arc<Semaphore>,
     /// One dry run at a time: each reads millions of records.
     dry_runs: Arc<Semaphore>,
     meters: Meters,
@@ -204,6 +208,7 @@ impl ApiState {
             in_flight: Semaphore::new(config.requests_max),
             streams: Arc::new(Semaphore::new(config.streams_max)),
             backfills: Arc::new(Semaphore::new(1)),
+            file_lines: Arc::new(Semaphore::new(FILE_LINES_MAX)),
             dry_runs: Arc::new(Semaphore::new(1)),
             meters: Meters::new(),
             stopping,
@@ -306,6 +311,10 @@ impl ApiState {
 
     fn backfills(&self) -> &Arc<Semaphore> {
         &self.0.backfills
+    }
+
+    fn file_lines(&self) -> &Arc<Semaphore> {
+        &self.0.file_lines
     }
 
     fn dry_runs(&self) -> &Arc<Semaphore> {

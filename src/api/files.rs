@@ -27,6 +27,7 @@ use crate::ingest::file::{
     FileIdentity, FileKind, FileSource, Report, append_lines, first_line_sha256, ingest_recorded,
 };
 use crate::ingest::http::{BodyError, innermost};
+use crate::sequencer::SubmitError;
 
 /// The line that lists a backfill's files.
 const MANIFEST_BYTES_MAX: usize = 64 << 10;
@@ -70,8 +71,12 @@ pub(crate) async fn lines(
         }
     }
     let identity = FileIdentity { name, first_line_sha256: sha256, kind };
+    let Ok(permit) = Arc::clone(state.file_lines()).try_acquire_owned() else {
+        return Err(SubmitError::Busy { retry_after_s: 1 }.into());
+    };
     // Reading what is there for comparison blocks; the runtime's own threads are for waiting.
     let report = run_blocking(move || async move {
+        let _permit = permit;
         append_lines(state.handle(), &identity, from_line, &bytes, Some(&caller.name)).await
     })
     .await??;

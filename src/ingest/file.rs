@@ -138,7 +138,7 @@ pub enum IngestError {
     },
     /// History is closed up to the last cut.
     #[error(
-        "{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested. Ingest with --time arrival, or into a new data directory"
+        "{name} line {line} is of {time}, which is not after the last cut, {last_cut}; nothing was ingested now. Ingest with --time arrival, or into a new data directory"
     )]
     BehindCut {
         /// The file.
@@ -152,7 +152,7 @@ pub enum IngestError {
     },
     /// Something of a later time is there already, so the line could not have its own.
     #[error(
-        "{name} line {line} is of {time}, and the governance ledger has an entry of {last_entry} already; nothing was ingested. Ingest with --time arrival, or into a new data directory"
+        "{name} line {line} is of {time}, and the governance ledger has an entry of {last_entry} already; nothing was ingested now. Ingest with --time arrival, or into a new data directory"
     )]
     BehindEntry {
         /// The file.

@@ -358,11 +358,13 @@ impl Handle {
         self.ask(0, |reply| Body::BackfillBegin { reply }).await
     }
 
-    /// One step of a backfill.
+    /// One step of a backfill. It waits while the queue is full: ended half-way, the rest might be too late.
     pub async fn backfill(&self, step: BackfillStep) -> Result<Vec<Verdict>, SubmitError> {
         let bytes = step.metrics.iter().map(MetricsChunk::bytes).sum::<usize>()
             + step.governance.iter().map(|line| line.body.len()).sum::<usize>();
-        self.ask(bytes, |reply| Body::Backfill { step, reply }).await
+        let answer = self.hand_over(bytes, |reply| Body::Backfill { step, reply }).await?;
+        let answer = answer.await.map_err(|_discarded| SubmitError::Stopped("an error; see the log".to_owned()))?;
+        answer.map_err(not_taken)
     }
 
     /// The backfill is over: live cuts may be made.
@@ -446,16 +448,23 @@ impl Handle {
     /// Hands records to the writer, as soon as the queue has room, without waiting until they are durable: so the next ones
     /// are prepared meanwhile. Order is that of the calls.
     pub async fn queue_metrics_waiting(&self, ledger: u32, chunk: MetricsChunk) -> Result<Queued, SubmitError> {
-        let permits = u32::try_from(chunk.bytes().min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
+        let chunk = Box::new(chunk);
+        Ok(Queued(self.hand_over(chunk.bytes(), |reply| Body::Metrics { ledger, chunk, reply: Some(reply) }).await?))
+    }
+
+    /// As soon as the queue has room.
+    async fn hand_over<T>(
+        &self,
+        bytes: usize,
+        body: impl FnOnce(oneshot::Sender<T>) -> Body,
+    ) -> Result<oneshot::Receiver<T>, SubmitError> {
+        let permits = u32::try_from(bytes.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes)
             .acquire_many_owned(permits)
             .await
             .map_err(|_discarded| SubmitError::Stopped("it ended".to_owned()))?;
         let (reply, answer) = oneshot::channel();
-        let mut message = Message {
-            body: Body::Metrics { ledger, chunk: Box::new(chunk), reply: Some(reply) },
-            _permit: Some(permit),
-        };
+        let mut message = Message { body: body(reply), _permit: Some(permit) };
         while let Err(error) = self.send(message) {
             let TrySendError::Full(back) = error else {
                 return Err(SubmitError::Stopped("an error; see the log".to_owned()));
@@ -463,7 +472,7 @@ impl Handle {
             message = back;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Ok(Queued(answer))
+        Ok(answer)
     }
 
     fn send(&self, message: Message) -> Result<(), TrySendError<Message>> {

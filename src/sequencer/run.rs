@@ -458,7 +458,7 @@ impl Writer {
         }
         // Something came after cuts had thinned out: they come every ten seconds again. A clock that was set back makes
         // those again that a start had left out, and none before the last one.
-        self.next_cut = Some(if soonest >= now { next.min(first) } else { next });
+        self.next_cut = Some(next.min(first));
         Ok(())
     }
 

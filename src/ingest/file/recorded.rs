@@ -1,7 +1,8 @@
 //! History with its recorded times: the files of one command, merged by time, cut every ten seconds of their own time.
 //!
 //! Two passes over the files. The first only checks, so that a line which cannot be taken refuses the whole command before
-//! anything is appended. The second appends, one step a cut; killed in between, a repeat compares and goes on.
+//! anything is appended. The second appends, one step a cut; killed in between, a repeat compares and goes on, as long as nothing
+//! of the present came first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -114,7 +115,6 @@ async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, unti
     };
     let mut lines = Lines::open(file)?;
     let (mut first, mut latest) = (None, Time::from_micros(i64::MIN));
-    let mut untimed = Vec::new();
     while let Some(line) = lines.line()? {
         if line.number % LINES_PER_HOLD == 1 {
             handle.backfill_begin().await?;
@@ -131,7 +131,6 @@ async fn check(handle: &Handle, file: &FileSource, identity: &FileIdentity, unti
             continue;
         }
         if first.is_none() {
-            untimed.push(line.number);
             continue;
         }
         let name = || file.name.clone();

@@ -31,6 +31,8 @@ pub enum KafkaIntakeError {
         next: u64,
         /// For how long.
         seconds: u64,
+        /// Whether the broker says that there is more.
+        is_more: bool,
     },
     /// A topic that is not there.
     #[error("topic {topic:?} does not exist; create it with: {command}")]

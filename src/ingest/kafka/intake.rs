@@ -97,6 +97,8 @@ struct Reading {
     moved: Instant,
     /// How long the client may bring nothing.
     patience: Duration,
+    /// Where it was last.
+    position: Option<u64>,
     committed: (Instant, u64),
 }
 
@@ -108,10 +110,14 @@ impl Intake {
             match self.open() {
                 Ok(Found::Ready { next, hole }) => {
                     self.goes_on();
+                    if stalled_at != Some(next) {
+                        patience = STALLED_AFTER;
+                    }
                     if let Err(error) = self.read(next, hole, patience) {
-                        if let KafkaIntakeError::Stalled { next, .. } = error {
-                            let again = stalled_at.replace(next) == Some(next);
-                            patience = if again { (patience * 2).min(STALLED_AFTER_MAX) } else { STALLED_AFTER };
+                        if matches!(error, KafkaIntakeError::Stalled { is_more: true, .. })
+                            && stalled_at.replace(next) == Some(next)
+                        {
+                            patience = (patience * 2).min(STALLED_AFTER_MAX);
                         }
                         tracing::warn!(ledger = self.ledger(), %error, "kafka.intake_interrupted: the source is checked again");
                         if matches!(error, KafkaIntakeError::Writer(SubmitError::Stopped(_) | SubmitError::Sequencer(_))) {
@@ -237,6 +243,7 @@ impl Intake {
             end_given: monotonic(),
             moved: monotonic(),
             patience,
+            position: None,
             committed: (monotonic(), 0),
         };
         let result = self.read_on(&mut reading);
@@ -268,12 +275,15 @@ impl Intake {
             }
             if let Some(collected) = collected {
                 self.hand_over(reading, collected)?;
-                reading.moved = monotonic();
+                (reading.moved, reading.patience) = (monotonic(), STALLED_AFTER);
             } else if !reading.in_flight.is_empty() {
                 reading.moved = monotonic();
             } else {
-                self.advance(reading);
-                self.check_fetching(reading)?;
+                let position = self.position(reading);
+                if let Some(position) = position {
+                    self.passed(position);
+                }
+                self.check_fetching(reading, position)?;
                 if reading.committed.0.elapsed() >= COMMIT_EVERY {
                     self.commit(reading, CommitMode::Async);
                 }
@@ -282,17 +292,19 @@ impl Intake {
         Ok(())
     }
 
-    /// An error where the client has brought nothing for too long, and this is not known to be the end.
-    fn check_fetching(&self, reading: &mut Reading) -> Result<(), KafkaIntakeError> {
+    /// An error where the client, now at `position`, has got on by nothing for too long, and this is not known to be the end.
+    fn check_fetching(&self, reading: &mut Reading, position: Option<u64>) -> Result<(), KafkaIntakeError> {
         let next = self.progress.next();
-        let is_at_end = self.progress.end().is_some_and(|end| end.offset <= next);
-        if is_at_end && reading.end_given.elapsed() < reading.patience {
+        let is_end_known = reading.end_given.elapsed() < reading.patience;
+        let is_more = self.progress.end().is_none_or(|end| end.offset > next);
+        if position > reading.position || (is_end_known && !is_more) {
             reading.moved = monotonic();
         }
+        reading.position = position;
         if reading.moved.elapsed() < reading.patience {
             return Ok(());
         }
-        Err(KafkaIntakeError::Stalled { next, seconds: reading.patience.as_secs() })
+        Err(KafkaIntakeError::Stalled { next, seconds: reading.patience.as_secs(), is_more: is_end_known && is_more })
     }
 
     /// Takes what is there, up to a batch; waits a moment where nothing is.
@@ -418,16 +430,12 @@ impl Intake {
         reading.consumer.resume(&list).map_err(doing("a resumption"))
     }
 
-    /// Control records after the last one that became a leaf are passed over: the client's position says so.
-    fn advance(&self, reading: &Reading) {
-        let position = reading.consumer.position().ok().and_then(|list| {
-            match list.find_partition(&self.place.topic, self.place.number())?.offset() {
-                Offset::Offset(offset) => u64::try_from(offset).ok(),
-                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
-            }
-        });
-        if let Some(position) = position {
-            self.passed(position);
+    /// Where the client is: control records after the last one that became a leaf are passed over.
+    fn position(&self, reading: &Reading) -> Option<u64> {
+        let list = reading.consumer.position().ok()?;
+        match list.find_partition(&self.place.topic, self.place.number())?.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
         }
     }
 

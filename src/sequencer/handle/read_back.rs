@@ -1,7 +1,7 @@
 //! Handing lines of files in through the broker, so that handing them in again finds what is there.
 //!
-//! Invariant: lines are compared with the ledgers only once these hold whatever an earlier intake of the file may have
-//! left at the broker: either all that this process produced of it was read back, or the topic was read up to an end that was
+//! Invariant: lines are compared with the ledgers only once these hold whatever an earlier intake of the file by this node may
+//! have left at the broker: either all that this process produced of it was read back, or the topic was read up to an end that was
 //! asked for after the intake's turn began.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,8 @@ impl Handle {
     pub async fn read_to_ends(&self, topic: Topic) -> Result<bool, SubmitError> {
         let Some(producer) = &self.producer else { return Ok(true) };
         let ends = producer.ends(topic).await?;
-        let behind = || ends.offsets.iter().find(|(ledger, end)| self.read_to(ledger) < **end);
+        let behind =
+            || ends.offsets.iter().find(|(ledger, end)| self.is_stopped(ledger) || self.read_to(ledger) < **end);
         let reached = async {
             while behind().is_some() {
                 tokio::time::sleep(READ_BACK_EVERY).await;
@@ -54,6 +55,13 @@ impl Handle {
         behind().map_or(Ok(ends.leaderless.is_empty()), |(ledger, end)| {
             Err(SubmitError::NotReadYet { ledger: ledger.clone(), end: *end, retry_after_s: RETRY_AFTER_SECONDS })
         })
+    }
+
+    /// Whether nothing more is read of a ledger's partition. A topic made anew counts from nothing again, so that offsets alone
+    /// would say that all of it was read.
+    fn is_stopped(&self, ledger: &str) -> bool {
+        let stopped = self.shared.status.stopped_intakes.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.contains_key(ledger)
     }
 
     /// The offset before which every record of a ledger's partition is in the ledger.
@@ -86,6 +94,7 @@ impl Handle {
         }
         let is_here = |(partition, offset): (&u32, &u64)| {
             self.shared.metrics().get(partition).is_some_and(|state| state.offsets.last >= Some(*offset))
+                && !self.is_stopped(&format!("metrics-{partition}"))
         };
         let read_back = async {
             while !last.iter().all(is_here) {
