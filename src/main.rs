@@ -1,6 +1,6 @@
 //! The one binary: see [`govledger::cli`].
 
-/// Long runs hand large buffers from thread to thread; glibc's arenas keep them where they were freed and grow with the log
+/// Long runs hand large buffers from thread to thread; glibc keeps them in the arenas of the threads that made them, which grow
 /// (docs/BENCHMARKS.md has the figures).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

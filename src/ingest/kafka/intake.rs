@@ -38,8 +38,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 const PAUSE_AFTER: Duration = Duration::from_millis(200);
 /// Pause before the broker is asked again after an error.
 const RETRY: Duration = Duration::from_millis(500);
-/// A client that has brought nothing for so long, where there is something, is replaced: after a change of the leader librdkafka at times
-/// fetches a partition no more, and reports no error (its states `validate-epoch-wait` and `offset-wait`).
+/// A client that has brought nothing for so long, where there is something, is replaced: after a restart of the broker one partition of
+/// many was read no more, at the first offset of the new leader, and no error was reported (docs/RELIABILITY.md).
 const STALLED_AFTER: Duration = Duration::from_secs(20);
 /// Where the next client brings nothing either it is given longer, up to this: what is there may be of no use to anybody (aborted
 /// transactions under `read_committed`).

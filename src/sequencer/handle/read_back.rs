@@ -44,17 +44,22 @@ impl Handle {
     pub async fn read_to_ends(&self, topic: Topic) -> Result<bool, SubmitError> {
         let Some(producer) = &self.producer else { return Ok(true) };
         let ends = producer.ends(topic).await?;
-        let behind =
-            || ends.offsets.iter().find(|(ledger, end)| self.is_stopped(ledger) || self.read_to(ledger) < **end);
+        match self.read_up_to(&ends.offsets).await {
+            None => Ok(ends.leaderless.is_empty()),
+            Some((ledger, end)) => Err(SubmitError::NotReadYet { ledger, end, retry_after_s: RETRY_AFTER_SECONDS }),
+        }
+    }
+
+    /// Waits, not too long, until each ledger has what lies before its end; one that has not.
+    async fn read_up_to(&self, ends: &BTreeMap<String, u64>) -> Option<(String, u64)> {
+        let behind = || ends.iter().find(|(ledger, end)| self.is_stopped(ledger) || self.read_to(ledger) < **end);
         let reached = async {
             while behind().is_some() {
                 tokio::time::sleep(READ_BACK_EVERY).await;
             }
         };
         let _ = tokio::time::timeout(APPLIED_WITHIN, reached).await;
-        behind().map_or(Ok(ends.leaderless.is_empty()), |(ledger, end)| {
-            Err(SubmitError::NotReadYet { ledger: ledger.clone(), end: *end, retry_after_s: RETRY_AFTER_SECONDS })
-        })
+        behind().map(|(ledger, end)| (ledger.clone(), *end))
     }
 
     /// Whether nothing more is read of a ledger's partition. A topic made anew counts from nothing again, so that offsets alone
@@ -87,21 +92,12 @@ impl Handle {
     /// are at the broker when that takes too long, so it is no error then.
     pub async fn produce_metrics_read_back(&self, items: Vec<Submission>) -> Result<ReadBack, SubmitError> {
         let produced = self.produce_metrics(items).await?;
-        let mut last = BTreeMap::new();
+        let mut ends = BTreeMap::new();
         for Produced { partition, offset } in &produced {
-            let end = last.entry(*partition).or_insert(*offset);
-            *end = (*end).max(*offset);
+            let end = ends.entry(format!("metrics-{partition}")).or_insert(0);
+            *end = (*offset + 1).max(*end);
         }
-        let is_here = |(partition, offset): (&u32, &u64)| {
-            self.shared.metrics().get(partition).is_some_and(|state| state.offsets.last >= Some(*offset))
-                && !self.is_stopped(&format!("metrics-{partition}"))
-        };
-        let read_back = async {
-            while !last.iter().all(is_here) {
-                tokio::time::sleep(READ_BACK_EVERY).await;
-            }
-        };
-        let is_here = tokio::time::timeout(APPLIED_WITHIN, read_back).await.is_ok();
+        let is_here = self.read_up_to(&ends).await.is_none();
         Ok(ReadBack { produced, is_here })
     }
 }
